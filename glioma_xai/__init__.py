@@ -1,0 +1,1 @@
+"""Explanation-guided training of glioma classifiers on MRI."""

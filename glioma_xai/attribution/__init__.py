@@ -1,0 +1,1 @@
+"""Layer-wise relevance propagation whose relevance is exactly differentiable in the weights."""

@@ -1,0 +1,1 @@
+"""Cohorts to tensors: readers, splits, transforms, cache, phantom and the Lightning DataModule."""

@@ -1,0 +1,1 @@
+"""Guidance losses on relevance, their schedules, and probes."""

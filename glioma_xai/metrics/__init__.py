@@ -1,0 +1,1 @@
+"""Metric shells over the functions in metrics.functional."""

@@ -1,0 +1,1 @@
+"""Formulas of the metrics as functions of tensors and arrays."""

@@ -1,0 +1,1 @@
+"""Networks, and what layers they have."""
