@@ -1,1 +1,21 @@
-"""Guidance losses on relevance, their schedules, and probes."""
+"""Guidance losses on relevance, consistency, probes, schedules and the objective."""
+
+from glioma_xai.losses.consistency import consistency
+from glioma_xai.losses.guidance import GuidanceLoss, energy, focus, l1, ppce, rrr, weighted_sum
+from glioma_xai.losses.ranked import isnet, natural_range
+from glioma_xai.losses.regions import guided_samples, within_brain
+
+__all__ = [
+    "GuidanceLoss",
+    "consistency",
+    "energy",
+    "focus",
+    "guided_samples",
+    "isnet",
+    "l1",
+    "natural_range",
+    "ppce",
+    "rrr",
+    "weighted_sum",
+    "within_brain",
+]

@@ -1,0 +1,116 @@
+"""Which pixels must, must not or may carry relevance, and which samples are guided at all.
+
+The policy of all guidance losses stands here and nowhere else:
+
+- A pixel is *inside* where the lesion mask is 1, *outside* where it is 0, *unknown* where it is
+  NaN; unknown pixels enter no sum. A value between 0 and 1 (a resampled mask) counts by its share.
+- A sample is *guided* if at least one known pixel lies inside. A missing mask (all NaN) and an
+  empty one (no lesion in this slice) are not guided: there is no place the relevance should go to.
+- The loss of a sample that is not guided is exactly 0 and has exactly zero gradient, whatever its
+  relevance is, NaN included. The objective divides by the number of guided samples.
+"""
+
+import torch
+from torch import Tensor
+
+from glioma_xai.errors import ShapeError
+
+
+def check_mask(values: Tensor, mask: Tensor, *, name: str, against: str) -> None:
+    """Raise unless the mask has one channel and the batch and space of the values.
+
+    Args:
+        values: (B, C, H, W[, D]).
+        mask: (B, 1, H, W[, D]).
+        name: What the mask is called in the message.
+        against: What the values are called in the message.
+
+    Raises:
+        ShapeError: If batch or spatial sizes differ, or the mask has not exactly one channel.
+    """
+    expected = (values.shape[0], 1, *values.shape[2:])
+    if mask.shape == expected:
+        return
+    fix = "Resample the mask to the image and put the batch first."
+    if values.ndim == mask.ndim + 1:
+        fix = f"A {mask.ndim - 2}-D mask met {values.ndim - 2}-D {against}: add the missing axis."
+    elif mask.ndim == values.ndim and mask.shape[1] != 1:
+        fix = "Merge the tumour labels into one channel first."
+    raise ShapeError(
+        f"{name} must match {against} in batch and space: expected {expected}, "
+        f"got {tuple(mask.shape)}. {fix}"
+    )
+
+
+def guided_samples(lesion_mask: Tensor) -> Tensor:
+    """Tell which samples have at least one known pixel inside the lesion.
+
+    Args:
+        lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
+
+    Returns:
+        (B,) bool; False for a missing (all NaN) and for an empty mask.
+    """
+    return (lesion_mask > 0).flatten(1).any(dim=1)  # B; NaN > 0 is False
+
+
+def within_brain(lesion_mask: Tensor, brain_mask: Tensor) -> Tensor:
+    """Declare everything outside the brain unknown, except what is annotated as lesion.
+
+    A shortcut outside the skull is then no longer punished: use it only where the space around
+    the head carries nothing.
+
+    Args:
+        lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
+        brain_mask: 1 in the brain, (B, 1, H, W[, D]).
+
+    Returns:
+        The lesion mask with NaN outside the brain, (B, 1, H, W[, D]).
+
+    Raises:
+        ShapeError: If the two masks differ in shape.
+    """
+    check_mask(lesion_mask, brain_mask, name="brain_mask", against="lesion_mask")
+    return torch.where((brain_mask > 0) | (lesion_mask > 0), lesion_mask, torch.nan)
+
+
+def guided_regions(relevance: Tensor, lesion_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Split a batch into inside and outside, with all that is not guided set to zero.
+
+    Args:
+        relevance: (B, C, H, W[, D]).
+        lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
+
+    Returns:
+        relevance with zeros in samples that are not guided and at unknown pixels (no gradient
+        flows back from there), inside and outside weights (B, 1, H, W[, D]) in [0, 1] without NaN
+        and in the relevance's dtype, and guided (B,) bool.
+
+    Raises:
+        ShapeError: If relevance and mask do not fit.
+    """
+    check_mask(relevance, lesion_mask, name="lesion_mask", against="relevance")
+    guided = guided_samples(lesion_mask)  # B
+    each = guided.view(-1, *[1] * (relevance.ndim - 1))  # B 1 1 1 [1]
+    known = each & ~torch.isnan(lesion_mask)  # B 1 H W [D]
+    weight = torch.where(known, lesion_mask, 0).to(relevance.dtype)
+    inside = weight
+    outside = torch.where(known, 1 - weight, 0)
+    return torch.where(known, relevance, 0), inside, outside, guided
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, with 0 and a zero gradient where the denominator is 0.
+
+    Both branches are guarded, because ``torch.where`` on the quotient alone sends 0 * inf = NaN
+    back to the denominator.
+
+    Args:
+        numerator: Any shape.
+        denominator: Same shape.
+
+    Returns:
+        numerator / denominator, 0 where the denominator is 0.
+    """
+    defined = denominator != 0
+    return torch.where(defined, numerator / torch.where(defined, denominator, 1), 0)

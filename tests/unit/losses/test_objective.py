@@ -1,0 +1,148 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glioma_xai.errors import ConfigError, ShapeError
+from glioma_xai.losses import consistency
+from glioma_xai.losses.objective import Objective, balanced_class_weights, mean_of_guided
+from glioma_xai.losses.schedules import constant, increasing, warm_up
+
+LOGITS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]], dtype=torch.float64)
+LABELS = torch.tensor([0, 1, 0])
+GUIDED = torch.tensor([True, False, True])
+GUIDANCE = torch.tensor([0.4, 0.0, 0.8], dtype=torch.float64)
+AT = {"step": 0, "total_steps": 10}
+
+
+def test_sum_by_hand():
+    objective = Objective(guidance_weight=3.0, consistency_weight=2.0)
+    parts = objective(
+        LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, consistency=GUIDANCE / 2, **AT
+    )
+    entropy = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(-2)), math.log(2)]
+    assert parts.classification.item() == pytest.approx(sum(entropy) / 3)
+    assert parts.guidance.item() == pytest.approx(0.6)  # over the two guided samples
+    assert parts.consistency.item() == pytest.approx(0.3)
+    assert parts.total.item() == pytest.approx(sum(entropy) / 3 + 3 * 0.6 + 2 * 0.3)
+    assert parts.guidance_weight == 3.0
+
+
+def test_convex_by_hand():
+    objective = Objective(guidance_weight=0.7, combine="convex")
+    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
+    expected = 0.3 * parts.classification.item() + 0.7 * 0.6
+    assert parts.total.item() == pytest.approx(expected)
+
+
+def test_without_guidance_the_total_is_the_cross_entropy():
+    parts = Objective()(LOGITS, LABELS, **AT)
+    assert parts.total.item() == F.cross_entropy(LOGITS, LABELS).item()
+    assert parts.guidance.item() == 0
+
+
+def test_a_weight_of_zero_switches_nan_off():
+    objective = Objective(guidance_weight=2.0, schedule=lambda step, total_steps: 0.0)
+    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE * math.nan, **AT)
+    assert parts.total.item() == parts.classification.item()
+
+
+def test_no_guided_sample_gives_zero_and_zero_gradient():
+    guidance = GUIDANCE.clone().requires_grad_()
+    value = mean_of_guided(guidance, torch.zeros(3, dtype=torch.bool))
+    value.backward()
+    assert value.item() == 0
+    assert guidance.grad.tolist() == [0, 0, 0]
+
+
+def test_two_processes_with_the_global_count_equal_the_joined_batch():
+    torch.manual_seed(0)
+    values, guided = torch.rand(8, dtype=torch.float64), torch.rand(8) < 0.6
+    count = guided.sum() / 2  # global count, two processes
+    halves = [
+        mean_of_guided(values[part], guided[part], count=count) for part in (slice(3), slice(3, 8))
+    ]
+    torch.testing.assert_close((halves[0] + halves[1]) / 2, mean_of_guided(values, guided))
+
+
+def test_schedule_sets_the_weight():
+    objective = Objective(guidance_weight=4.0, schedule=lambda step, total: warm_up(step, total))
+    assert [objective.weight_at(step, 100) for step in (0, 10, 20, 99)] == [0, 2, 4, 4]
+
+
+def test_class_weights():
+    weights = balanced_class_weights(torch.tensor([0, 0, 0, 1]), classes=2)
+    assert weights.tolist() == pytest.approx([4 / 6, 2.0])
+    parts = Objective(class_weights=weights)(LOGITS, LABELS, **AT)
+    each = F.cross_entropy(LOGITS, LABELS, reduction="none")
+    assert parts.classification.item() == pytest.approx(
+        (each[0] * 4 / 6 + each[1] * 2 + each[2] * 4 / 6).item() / 3
+    )
+
+
+@pytest.mark.parametrize("name", ["guidance_weight", "consistency_weight"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_weights_out_of_range(name, value):
+    with pytest.raises(ConfigError, match=f"loss.{name} must be a finite number >= 0, got"):
+        Objective(**{name: value})
+
+
+def test_other_settings_out_of_range():
+    with pytest.raises(ConfigError, match=r"share in \[0, 1\], got 1.5"):
+        Objective(guidance_weight=1.5, combine="convex")
+    with pytest.raises(ConfigError, match="'sum' or 'convex', got 'product'"):
+        Objective(combine="product")
+    with pytest.raises(ConfigError, match=r"class_weights must be finite and > 0, got \[1.0, 0.0"):
+        Objective(class_weights=[1.0, 0.0])
+    with pytest.raises(ConfigError, match="one weight for each of 2 classes, got 3"):
+        Objective(class_weights=[1.0, 1.0, 1.0])(LOGITS, LABELS, **AT)
+    with pytest.raises(ConfigError, match=r"needs guided=guided_samples"):
+        Objective()(LOGITS, LABELS, guidance=GUIDANCE, **AT)
+    with pytest.raises(ConfigError, match=r"all 2 classes, got counts \[2, 0\]"):
+        balanced_class_weights(torch.tensor([0, 0]), classes=2)
+
+
+def test_schedules_by_hand():
+    assert [constant(step, 4) for step in range(4)] == [1, 1, 1, 1]
+    rising = [warm_up(step, 10, share=0.4) for step in range(6)]
+    assert rising == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+    delayed = [warm_up(step, 10, share=0.2, delay=0.3) for step in range(7)]
+    assert delayed == pytest.approx([0, 0, 0, 0, 0.5, 1, 1])
+    assert [warm_up(step, 4, share=0.0, delay=0.5) for step in range(4)] == [0, 0, 1, 1]
+    assert [increasing(step, 5) for step in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+    assert [increasing(step, 3, power=2.0) for step in range(3)] == [0, 0.25, 1]
+    assert increasing(0, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        (constant, {"step": 4, "total_steps": 4}, "0 <= step < total_steps, got step=4"),
+        (warm_up, {"step": -1, "total_steps": 4}, "got step=-1"),
+        (warm_up, {**AT, "share": 1.2}, r"share must be a share in \[0, 1\], got 1.2"),
+        (warm_up, {**AT, "delay": math.nan}, r"delay must be a share in \[0, 1\], got nan"),
+        (increasing, {**AT, "power": 0.0}, "power must be a finite number > 0, got 0.0"),
+    ],
+)
+def test_schedules_out_of_range(schedule, options, message):
+    with pytest.raises(ConfigError, match=message):
+        schedule(**options)
+
+
+def test_consistency_by_hand_and_by_finite_differences():
+    mask = torch.zeros(3, 1, 2, 2)
+    mask[0, 0, 0, 0], mask[1], mask[2, 0, 1, 1] = 1, math.nan, 1
+    exchanged = (LOGITS + torch.tensor([[1.0, -3.0], [9.0, 9.0], [0.0, 2.0]])).requires_grad_()
+    values = consistency(LOGITS, exchanged, mask)
+    assert values.tolist() == pytest.approx([5.0, 0.0, 2.0])
+    values.sum().backward()
+    assert exchanged.grad[1].tolist() == [0, 0]
+    assert torch.autograd.gradcheck(lambda e: consistency(LOGITS, e, mask), exchanged)
+
+
+def test_consistency_shapes():
+    with pytest.raises(ShapeError, match=r"one shape, got \(3, 2\) and \(2, 2\)"):
+        consistency(LOGITS, LOGITS[:2], torch.zeros(3, 1, 2, 2))
+    with pytest.raises(ShapeError, match="expected 3, got 2"):
+        consistency(LOGITS, LOGITS, torch.zeros(2, 1, 2, 2))
