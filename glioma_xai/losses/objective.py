@@ -1,6 +1,7 @@
 """The number that training minimises: classification, guidance and consistency, each normalised."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.schedules import Schedule, constant
+from glioma_xai.losses.weighting import balancing_factor
+
+Weighting = Literal["fixed", "balanced", "uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class ObjectiveParts:
         classification: Mean cross entropy, scalar.
         guidance: Mean guidance loss of the guided samples, unweighted, scalar; 0 if not computed.
         consistency: The same for the consistency loss.
-        guidance_weight: Factor that the guidance had at this step.
+        guidance_weight: Factor that the guidance had at this step, balancing included.
     """
 
     total: Tensor
@@ -52,34 +56,27 @@ def mean_of_guided(
     return total / torch.where(divisor > 0, divisor, 1).to(values.dtype)
 
 
-def balanced_class_weights(labels: Tensor, *, classes: int) -> Tensor:
-    """Weights that give every class the same total: N / (classes * count), with mean 1 over labels.
-
-    Args:
-        labels: Of the training samples, (N,) int64.
-        classes: Number of classes.
-
-    Returns:
-        (classes,) float32.
-
-    Raises:
-        ConfigError: If a class has no sample.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    if len(counts) != classes or bool((counts == 0).any()):
-        raise ConfigError(
-            f"balanced class weights need samples of all {classes} classes, got counts "
-            f"{counts.tolist()}. Check data.classes and the split."
-        )
-    return (labels.numel() / (classes * counts)).float()
-
-
-def _check_weight(name: str, value: float, *, upper: float = float("inf")) -> None:
-    if not (0 <= value <= upper and value < float("inf")):
-        bound = "a finite number >= 0" if upper == float("inf") else f"a share in [0, {upper:g}]"
+def _check_weight(name: str, value: float, *, upper: float = math.inf) -> None:
+    if not (0 <= value <= upper and value < math.inf):
+        bound = "a finite number >= 0" if upper == math.inf else f"a share in [0, {upper:g}]"
         raise ConfigError(
             f"{name} must be {bound}, got {value}. Set it to 0 to switch the term off."
         )
+
+
+def _check_modes(combine: str, weighting: str, balance_every: int) -> None:
+    if combine not in ("sum", "convex"):
+        raise ConfigError(f"loss.combine must be 'sum' or 'convex', got {combine!r}.")
+    if weighting not in ("fixed", "balanced", "uncertainty"):
+        raise ConfigError(
+            f"loss.weighting must be 'fixed', 'balanced' or 'uncertainty', got {weighting!r}."
+        )
+    if combine == "convex" and weighting != "fixed":
+        raise ConfigError(
+            f"loss.combine=convex needs loss.weighting=fixed, got {weighting}. Use combine=sum."
+        )
+    if balance_every < 1:
+        raise ConfigError(f"loss.balance_every must be at least 1, got {balance_every}.")
 
 
 class Objective(nn.Module):
@@ -91,22 +88,33 @@ class Objective(nn.Module):
         L = (1 - w(t)) L_{class} + w(t) L_{guidance} + w_c L_{consistency} \quad \text{("convex")}
 
     with w(t) the guidance weight times its schedule. "convex" is the ISNet's (1 - P) CE + P L.
+    With ``weighting`` "balanced" w(t) is the norm of the guidance gradient as a multiple of the
+    classification gradient's; with "uncertainty" each loss L becomes exp(-s) L + s / 2 with s
+    learnt, which makes small losses count more.
 
     Args:
         guidance_weight: Factor of the guidance loss, >= 0; in [0, 1] for "convex".
         consistency_weight: Factor of the consistency loss, >= 0.
         schedule: Factor over training, in [0, 1].
         combine: How classification and guidance share the total.
+        weighting: ``fixed``, ``balanced`` or ``uncertainty``.
+        balance_every: Number of calls between two measurements of the gradient norms, each of which
+            costs two backward passes.
         class_weights: One factor a class, > 0; None weighs all the same. The weighted cross entropy
             is divided by the batch size, not by the sum of weights as in PyTorch: that is the same
             for one process and many. Let the weights have mean 1 over the training samples, see
             :func:`balanced_class_weights`.
 
     Raises:
-        ConfigError: If a weight is negative, NaN or infinite.
+        ConfigError: If a weight is negative, NaN or infinite, or settings exclude each other.
+
+    Reference:
+        Kendall, Gal and Cipolla (2018), CVPR ("uncertainty").
     """
 
     class_weights: Tensor | None
+    balance: Tensor
+    calls: Tensor
 
     def __init__(
         self,
@@ -115,13 +123,15 @@ class Objective(nn.Module):
         consistency_weight: float = 0.0,
         schedule: Schedule = constant,
         combine: Literal["sum", "convex"] = "sum",
+        weighting: Weighting = "fixed",
+        balance_every: int = 1,
         class_weights: Sequence[float] | Tensor | None = None,
     ) -> None:
         super().__init__()
-        if combine not in ("sum", "convex"):
-            raise ConfigError(f"loss.combine must be 'sum' or 'convex', got {combine!r}.")
-        upper = 1.0 if combine == "convex" else float("inf")
-        _check_weight("loss.guidance_weight", guidance_weight, upper=upper)
+        _check_modes(combine, weighting, balance_every)
+        _check_weight(
+            "loss.guidance_weight", guidance_weight, upper=1.0 if combine == "convex" else math.inf
+        )
         _check_weight("loss.consistency_weight", consistency_weight)
         weights = None if class_weights is None else torch.as_tensor(class_weights).float()
         if weights is not None and not bool((torch.isfinite(weights) & (weights > 0)).all()):
@@ -133,6 +143,13 @@ class Objective(nn.Module):
         self.consistency_weight = consistency_weight
         self.schedule = schedule
         self.combine = combine
+        self.weighting = weighting
+        self.balance_every = balance_every
+        if weighting == "uncertainty":
+            self.log_variances = nn.Parameter(torch.zeros(2))  # classification, guidance
+        if weighting == "balanced":
+            self.register_buffer("balance", torch.tensor(0.0))
+            self.register_buffer("calls", torch.tensor(0))
         self.register_buffer("class_weights", weights, persistent=False)
 
     def weight_at(self, step: int, total_steps: int) -> float:
@@ -155,6 +172,7 @@ class Objective(nn.Module):
         guidance: Tensor | None = None,
         consistency: Tensor | None = None,
         guided_count: Tensor | float | None = None,
+        parameters: Iterable[nn.Parameter] | None = None,
     ) -> ObjectiveParts:
         """Return the total and its parts.
 
@@ -167,30 +185,58 @@ class Objective(nn.Module):
             guidance: Guidance loss of each sample, (B,); None if it was not computed.
             consistency: Consistency loss of each sample, (B,); None if it was not computed.
             guided_count: See :func:`mean_of_guided`.
+            parameters: Of the network; needed by "balanced" weighting.
 
         Raises:
             ConfigError: If guidance or consistency comes without ``guided``, or a label has no
                 class weight.
         """
         classification = self._classification(logits, labels)
-        nothing = classification.new_zeros(())
-        parts = [nothing, nothing]
-        for position, values in enumerate((guidance, consistency)):
-            if values is None:
-                continue
-            if guided is None:
-                raise ConfigError(
-                    "the objective needs guided=guided_samples(lesion_mask) beside guidance or "
-                    "consistency values, got None. Pass it."
-                )
-            parts[position] = mean_of_guided(values, guided, count=guided_count)
+        if guided is None and not (guidance is None and consistency is None):
+            raise ConfigError(
+                "the objective needs guided=guided_samples(lesion_mask) beside guidance or "
+                "consistency values, got None. Pass it."
+            )
+        parts = [
+            classification.new_zeros(())
+            if values is None or guided is None
+            else mean_of_guided(values, guided, count=guided_count)
+            for values in (guidance, consistency)
+        ]
         weight = self.weight_at(step, total_steps)
-        total = classification * (1 - weight) if self.combine == "convex" else classification
-        if weight > 0:  # 0 * NaN is NaN
-            total = total + weight * parts[0]
+        if self.weighting == "balanced" and weight > 0:
+            weight *= self._balance(classification, parts[0], parameters)
+        total = self._total(classification, parts[0], weight)
         if self.consistency_weight > 0:
             total = total + self.consistency_weight * parts[1]
         return ObjectiveParts(total, classification, parts[0], parts[1], weight)
+
+    def _total(self, classification: Tensor, guidance: Tensor, weight: float) -> Tensor:
+        """Combine the two; guidance of weight 0 is left out, since 0 * NaN is NaN."""
+        if self.weighting == "uncertainty":
+            first, second = self.log_variances
+            classification = torch.exp(-first) * classification + first / 2
+            guidance = torch.exp(-second) * guidance + second / 2
+        if self.combine == "convex":
+            classification = (1 - weight) * classification
+        return classification + weight * guidance if weight > 0 else classification
+
+    def _balance(
+        self, classification: Tensor, guidance: Tensor, parameters: Iterable[nn.Parameter] | None
+    ) -> float:
+        """Return the balancing factor, measured anew every ``balance_every`` calls."""
+        if parameters is None:
+            raise ConfigError(
+                "loss.weighting=balanced needs the network's parameters, got None. "
+                "Pass parameters=model.parameters()."
+            )
+        if int(self.calls) % self.balance_every == 0:
+            factor = balancing_factor(classification, guidance, parameters)
+            if factor == 0:  # no guided sample in this batch: measure at the next one
+                return 0.0
+            self.balance = factor
+        self.calls += 1
+        return float(self.balance)
 
     def _classification(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy, scalar."""

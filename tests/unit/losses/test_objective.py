@@ -2,17 +2,20 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glioma_xai.errors import ConfigError, ShapeError
 from glioma_xai.losses import consistency
-from glioma_xai.losses.objective import Objective, balanced_class_weights, mean_of_guided
+from glioma_xai.losses.objective import Objective, mean_of_guided
 from glioma_xai.losses.schedules import constant, increasing, warm_up
+from glioma_xai.losses.weighting import balanced_class_weights, balancing_factor, gradient_norm
 
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 0])
 GUIDED = torch.tensor([True, False, True])
 GUIDANCE = torch.tensor([0.4, 0.0, 0.8], dtype=torch.float64)
+ONE = torch.ones(())
 AT = {"step": 0, "total_steps": 10}
 
 
@@ -93,6 +96,14 @@ def test_other_settings_out_of_range():
         Objective(guidance_weight=1.5, combine="convex")
     with pytest.raises(ConfigError, match="'sum' or 'convex', got 'product'"):
         Objective(combine="product")
+    with pytest.raises(ConfigError, match="'balanced' or 'uncertainty', got 'clever'"):
+        Objective(weighting="clever")
+    with pytest.raises(ConfigError, match=r"convex needs loss.weighting=fixed, got balanced"):
+        Objective(guidance_weight=0.5, combine="convex", weighting="balanced")
+    with pytest.raises(ConfigError, match="balance_every must be at least 1, got 0"):
+        Objective(balance_every=0)
+    with pytest.raises(ConfigError, match="needs the network's parameters, got None"):
+        Objective(weighting="balanced")(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
     with pytest.raises(ConfigError, match=r"class_weights must be finite and > 0, got \[1.0, 0.0"):
         Objective(class_weights=[1.0, 0.0])
     with pytest.raises(ConfigError, match="one weight for each of 2 classes, got 3"):
@@ -101,6 +112,55 @@ def test_other_settings_out_of_range():
         Objective()(LOGITS, LABELS, guidance=GUIDANCE, **AT)
     with pytest.raises(ConfigError, match=r"all 2 classes, got counts \[2, 0\]"):
         balanced_class_weights(torch.tensor([0, 0]), classes=2)
+
+
+def linear_losses() -> tuple[list[nn.Parameter], Tensor, Tensor]:
+    """Two losses whose gradients over both parameters have the norms 5 and 2."""
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1)), nn.Parameter(ONE)]
+    parameters[2].requires_grad_(False)
+    return parameters, (3 * parameters[0][0] + 4 * parameters[1]).sum(), 2 * parameters[0][1]
+
+
+def test_gradient_norms_by_hand():
+    parameters, classification, guidance = linear_losses()
+    assert gradient_norm(classification, parameters).item() == pytest.approx(5)
+    assert gradient_norm(guidance, parameters[1:]).item() == 0
+    assert gradient_norm(ONE, parameters).item() == 0
+    assert balancing_factor(classification, guidance, parameters).item() == pytest.approx(2.5)
+    assert balancing_factor(classification, ONE, parameters).item() == 0
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+def test_balanced_weighting_fixes_the_share_of_the_gradient_norm():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    objective = Objective(guidance_weight=0.3, weighting="balanced", balance_every=2)
+    weights = []
+    for _ in range(3):
+        inputs = torch.randn(3, 4)
+        logits = model(inputs)
+        guidance = (model.weight[0].square().sum() * torch.tensor([1.0, 2.0, 3.0])) ** 2
+        parts = objective(
+            logits, LABELS, guided=GUIDED, guidance=guidance, parameters=model.parameters(), **AT
+        )
+        weights.append(parts.guidance_weight)
+    assert weights[1] == weights[0]  # measured at every second call
+    share = weights[2] * gradient_norm(parts.guidance, model.parameters())
+    assert share / gradient_norm(parts.classification, model.parameters()) == pytest.approx(0.3)
+    parts.total.backward()
+
+
+def test_uncertainty_weighting_by_hand():
+    objective = Objective(guidance_weight=2.0, weighting="uncertainty").double()
+    with torch.no_grad():
+        objective.log_variances.copy_(torch.tensor([1.0, -1.0]))
+    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
+    expected = parts.classification.item() / math.e + 0.5 + 2 * (math.e * 0.6 - 0.5)
+    assert parts.total.item() == pytest.approx(expected)
+    parts.total.backward()
+    assert objective.log_variances.grad.tolist() == pytest.approx(
+        [0.5 - parts.classification.item() / math.e, 2 * (0.5 - math.e * 0.6)]
+    )
 
 
 def test_schedules_by_hand():
