@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from glioma_xai.errors import ConfigError
-from glioma_xai.models.networks import SmallCNN, densenet, resnet
+from glioma_xai.models.networks import SmallCNN, densenet, resnet, vgg
 
 TINY_RESNET = {"channels": (4, 6, 8, 10), "first_kernel": 3}
 TINY_DENSENET = {"blocks": (2, 2), "growth_rate": 4, "first_channels": 8}
@@ -43,6 +43,17 @@ def test_small_cnn_options():
     kinds = {type(layer) for layer in model}
     assert kinds == {nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear}
     assert model.dense1.in_features == 3 * 2 * 2
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 9), (1, 8, 12, 2)])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_vgg(shape, batch_norm):
+    model = vgg(input_shape=shape, channels=((2, 3), (4,)), hidden=5, batch_norm=batch_norm)
+    assert model(torch.randn(2, *shape)).shape == (2, 2)
+    kinds = [type(layer).__name__.rstrip("23d") for layer in model]
+    block = ["Conv", "BatchNorm", "ReLU"] if batch_norm else ["Conv", "ReLU"]
+    head = ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]
+    assert kinds == [*block * 2, "MaxPool", *block, "MaxPool", *head]
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 20), (2, 12, 16, 10)])
@@ -99,6 +110,8 @@ def test_building_draws_no_more_than_the_weights():
         (SmallCNN, {"input_shape": (3, 16, 16), "dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         (SmallCNN, {"input_shape": (3, 16, 16), "channels": ()}, "widths >= 1"),
         (SmallCNN, {"input_shape": (3, 16, 16), "hidden": 0}, "widths >= 1"),
+        (vgg, {"input_shape": (3, 16, 16), "channels": ()}, "widths >= 1, got"),
+        (vgg, {"input_shape": (3, 16, 1)}, r"2 pixels along each axis, got \(3, 16, 1\)"),
         (resnet, {"input_shape": (3, 16, 16), "depth": 12}, r"one of \[10, 18, 34, 50\], got 12"),
         (resnet, {"input_shape": (3, 16, 16), "channels": (1, 2)}, "four channel numbers"),
         (densenet, {"input_shape": (3, 16, 16)}, r"densenet needs a larger input than \(3, 16, 16"),
