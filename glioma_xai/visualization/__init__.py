@@ -1,1 +1,1 @@
-"""Overlays, curves and pages."""
+"""Pictures of relevance and pages about runs; takes plain data, computes no score."""

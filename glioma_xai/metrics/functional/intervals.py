@@ -108,7 +108,8 @@ def bootstrap_interval(
         seed: Same seed, same interval.
         level: Confidence level.
         proportion: The score is a share of rows. If no draw differs from another, the bootstrap
-            would claim certainty; the interval is then Wilson's with the patients as trials.
+            would claim certainty; the interval is then Wilson's with the patients as trials, and
+            NaN for a score that is no proportion.
 
     Returns:
         The score on the data and its interval; draws that leave it undefined are left out and their
@@ -120,9 +121,10 @@ def bootstrap_interval(
         return Interval(value, np.nan, np.nan, "bootstrap", count, level)
     draws = _draw(score, rows, count, resamples, seed)
     defined = draws[~np.isnan(draws)]
-    if proportion and np.ptp(defined) < 1e-12:
-        wilson = wilson_interval(value * count, count, level=level)
-        return Interval(value, wilson.low, wilson.high, "wilson", count, level)
+    if np.ptp(defined) < 1e-12:  # a perfect score, mostly
+        ends = wilson_interval(value * count, count, level=level) if proportion else None
+        low, high = (ends.low, ends.high) if ends else (np.nan, np.nan)
+        return Interval(value, low, high, "wilson" if ends else "bootstrap", count, level)
     low, high = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
     undefined = 1 - len(defined) / resamples
     return Interval(value, float(low), float(high), "bootstrap", count, level, undefined)

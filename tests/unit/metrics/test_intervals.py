@@ -145,6 +145,7 @@ def test_bootstrap_of_a_perfect_proportion_falls_back_to_patients():
     )
     wilson = wilson_interval(4, 4)
     assert (found.low, found.high, found.method, found.samples) == (wilson.low, 1.0, "wilson", 4)
+    assert math.isnan(bootstrap_interval(lambda weights: np.ones(len(weights)), list("ab")).low)
 
 
 def test_bootstrap_with_one_patient_has_no_interval():

@@ -1,0 +1,223 @@
+"""A slice with its relevance, shown the way radiologists look at slices."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glioma_xai.errors import ShapeError
+from glioma_xai.visualization.colours import relevance_colours
+
+Image = NDArray[np.float32]
+Orientation = Literal["ras", "display"]
+
+PERCENTILE = 99.5
+INK, PAPER = "#1b1f23", "#ffffff"
+OUTLINE = [patheffects.Stroke(linewidth=2.4, foreground="black"), patheffects.Normal()]
+
+
+def overlay_figure(
+    image: Tensor,
+    relevance: Tensor,
+    lesion_mask: Tensor | None,
+    *,
+    modalities: Sequence[str],
+    title: str,
+    subtitle: str = "",
+    orientation: Orientation = "ras",
+    limit: float | None = None,
+    unit: str = "logit",
+) -> Figure:
+    """Anatomy above, relevance on it below, one column a modality and one for their sum.
+
+    All panels share one colour scale, symmetric about zero. Slices stand as in a reading room: the
+    patient's right is on the left, the face is up.
+
+    Args:
+        image: Slice, (C, H, W), any intensities.
+        relevance: Signed relevance of the slice, (C, H, W), in ``unit``.
+        lesion_mask: 1 in the tumour, (1, H, W), NaN where unknown; outlined. None draws no outline.
+        modalities: Name of each channel.
+        title: First line, say the patient and the slice.
+        subtitle: Second line, say label, prediction and probability.
+        orientation: ``ras``: axis 1 runs from the patient's left to right and axis 2 from
+            posterior to anterior. ``display``: axis 1 runs down and axis 2 to the right, and the
+            side is unknown, so none is marked.
+        limit: Relevance at the ends of the scale, to compare figures; None takes the 99.5th
+            percentile of |R| in this slice, so that single hot pixels do not darken the rest.
+        unit: What relevance is measured in.
+
+    Returns:
+        A figure of its own; nothing is registered with pyplot.
+
+    Raises:
+        ShapeError: If sizes or the number of modalities do not fit.
+    """
+    pictures, maps, outline = _check(image, relevance, lesion_mask, modalities, orientation)
+    total = maps.sum(axis=0)
+    scale = _limit(np.concatenate([maps, total[None]])) if limit is None else limit
+    columns = len(modalities) + 1
+    height, width = pictures.shape[1:]
+    figure = Figure(figsize=(2.1 * columns + 1.25, 4.2 * height / width + 1.1), facecolor=PAPER)
+    axes = figure.subplots(2, columns, squeeze=False)
+    base = pictures[_background(modalities)]
+    for column, name in enumerate(modalities):
+        _draw_anatomy(axes[0, column], pictures[column])
+        _draw_anatomy(axes[1, column], pictures[column])
+        _draw_relevance(axes[1, column], maps[column], scale)
+        axes[0, column].set_title(name, fontsize=10, color=INK, parse_math=False)
+    axes[0, -1].imshow(np.zeros_like(total), cmap="gray", vmin=0, vmax=1)
+    _draw_relevance(axes[0, -1], total, scale)
+    _draw_anatomy(axes[1, -1], base)
+    _draw_relevance(axes[1, -1], total, scale)
+    axes[0, -1].set_title("sum of channels", fontsize=10, color=INK)
+    for axis in axes.flat:
+        _finish_panel(axis, outline)
+    for axis in axes[0, :-1] if orientation == "ras" else ():
+        _mark_sides(axis)
+    _label(figure, axes, title, subtitle)
+    robust = f", ends at the {PERCENTILE} % quantile of |R|" if limit is None else ""
+    _draw_scale(figure, scale, f"relevance [{unit} per pixel]{robust}")
+    figure.text(0.99, 0.012, _caption(outline, orientation), fontsize=7.5, color=INK, ha="right")
+    return figure
+
+
+def to_png(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
+    """The figure as a PNG file, the same bytes for the same figure.
+
+    Args:
+        figure: A matplotlib figure.
+        dots_per_inch: Resolution.
+
+    Returns:
+        The file's content.
+    """
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def to_display(values: Image, orientation: Orientation) -> Image:
+    """Turn the last two axes into rows and columns of a radiological view.
+
+    Args:
+        values: (..., H, W).
+        orientation: As in :func:`overlay_figure`.
+
+    Returns:
+        Rows from anterior to posterior, columns from the patient's right to left.
+    """
+    if orientation == "display":
+        return values
+    return np.swapaxes(values, -1, -2)[..., ::-1, ::-1]
+
+
+def _check(
+    image: Tensor,
+    relevance: Tensor,
+    lesion_mask: Tensor | None,
+    modalities: Sequence[str],
+    orientation: Orientation,
+) -> tuple[Image, Image, Image | None]:
+    expected = (len(modalities), *image.shape[1:])
+    if image.ndim != 3 or tuple(image.shape) != expected or relevance.shape != image.shape:
+        raise ShapeError(
+            f"image and relevance must be one slice with {len(modalities)} modalities: expected "
+            f"{expected}, got {tuple(image.shape)} and {tuple(relevance.shape)}. Take a slice of "
+            "the volume, and name each channel in modalities."
+        )
+    if lesion_mask is not None and tuple(lesion_mask.shape) != (1, *image.shape[1:]):
+        raise ShapeError(
+            f"lesion_mask must lie on the slice: expected {(1, *image.shape[1:])}, got "
+            f"{tuple(lesion_mask.shape)}. Take the same slice of the mask."
+        )
+    pictures, maps = (
+        to_display(tensor.detach().cpu().float().numpy(), orientation)
+        for tensor in (image, relevance)
+    )
+    if lesion_mask is None or not bool((lesion_mask > 0.5).any()):
+        return pictures, maps, None
+    lesion = lesion_mask[0].detach().cpu().float().nan_to_num(0.0).numpy()
+    return pictures, maps, to_display(lesion, orientation)
+
+
+def _limit(maps: Image) -> float:
+    finite = np.abs(maps[np.isfinite(maps)])
+    quantile = float(np.percentile(finite, PERCENTILE)) if finite.size else 0.0
+    return quantile or float(finite.max(initial=0.0)) or 1.0
+
+
+def _background(modalities: Sequence[str]) -> int:
+    """The modality under the sum: FLAIR shows the whole tumour best."""
+    names = [name.lower() for name in modalities]
+    return names.index("flair") if "flair" in names else 0
+
+
+def _draw_anatomy(axis: Axes, picture: Image) -> None:
+    shown = picture[picture != 0]
+    low, high = np.percentile(shown, [1, 99.5]) if shown.size else (0.0, 1.0)
+    low = min(low, 0.0) if picture.min() == 0 else low  # the background stays black
+    axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+
+
+def _draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:
+    axis.imshow(
+        np.clip(relevance / limit, -1, 1),
+        cmap=relevance_colours(),
+        vmin=-1,
+        vmax=1,
+        interpolation="nearest",
+    )
+
+
+def _finish_panel(axis: Axes, outline: Image | None) -> None:
+    if outline is not None:
+        contour = axis.contour(outline, levels=[0.5], colors="white", linewidths=1.0)
+        contour.set_path_effects(OUTLINE)
+    axis.set_axis_off()
+
+
+def _mark_sides(axis: Axes) -> None:
+    """R and L at half height, where no corner is hidden."""
+    for side, x in (("R", 0.04), ("L", 0.96)):
+        mark = axis.text(x, 0.5, side, transform=axis.transAxes, ha="center", va="center")
+        mark.set(color="white", fontsize=9, fontweight="bold", path_effects=OUTLINE)
+
+
+def _label(figure: Figure, axes: NDArray[np.object_], title: str, subtitle: str) -> None:
+    inch = 1 / figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.035, right=0.875, top=1 - 0.82 * inch, bottom=0.27 * inch, wspace=0.03, hspace=0.04
+    )
+    for text, weight, size, depth in ((title, "bold", 12, 0.24), (subtitle, "normal", 9.5, 0.48)):
+        line = figure.text(0.035, 1 - depth * inch, text, ha="left", va="center", parse_math=False)
+        line.set(color=INK, fontsize=size, fontweight=weight)
+    for axis, name in zip(axes[:, 0], ("anatomy", "relevance"), strict=True):
+        line = axis.text(-0.06, 0.5, name, transform=axis.transAxes, rotation=90)
+        line.set(color=INK, fontsize=9, va="center", ha="center")
+
+
+def _draw_scale(figure: Figure, limit: float, label: str) -> None:
+    axis = figure.add_axes((0.895, 0.14, 0.014, 0.64))
+    axis.set_facecolor("#404040")  # the grey of tissue: the colours as they look in the panels
+    ramp = np.linspace(-1, 1, 256)[:, None]
+    axis.imshow(ramp, cmap=relevance_colours(), origin="lower", aspect="auto", vmin=-1, vmax=1)
+    axis.set_xticks([])
+    axis.yaxis.tick_right()
+    ticks = [f"{value:+.2g}" if value else "0" for value in np.linspace(-limit, limit, 5)]
+    axis.set_yticks(np.linspace(0, 255, 5), ticks, fontsize=8, color=INK)
+    axis.set_title("for", fontsize=9, color=INK)
+    axis.set_xlabel("against", fontsize=9, color=INK)
+    figure.text(0.985, 0.46, label, rotation=90, fontsize=8, color=INK, ha="center", va="center")
+
+
+def _caption(outline: Image | None, orientation: Orientation) -> str:
+    lesion = "white line: tumour" if outline is not None else "no tumour annotation"
+    view = "radiological view" if orientation == "ras" else "side unknown: shown as delivered"
+    return f"{lesion} · {view}"
