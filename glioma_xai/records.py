@@ -28,6 +28,7 @@ class Subject:
         site: Where it was scanned; None if unknown.
         slice_index: Number of the slice for an image of a 2-D cohort; None for a volume.
         split: A split that the cohort itself prescribes; None if it is drawn here.
+        fold: A cross-validation fold that the cohort itself prescribes; None if it is drawn here.
     """
 
     subject_id: str
@@ -39,6 +40,7 @@ class Subject:
     site: str | None = None
     slice_index: int | None = None
     split: Split | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)

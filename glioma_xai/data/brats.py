@@ -1,0 +1,240 @@
+"""BraTS and UCSF-PDGM as published: a folder a case, a file a modality."""
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from glioma_xai.data.layout import (
+    LABEL_SCHEMES,
+    VARIANTS_FOLDER,
+    Listing,
+    class_index,
+    nifti_stem,
+    require_folder,
+)
+from glioma_xai.errors import CohortError
+from glioma_xai.records import Problem, Subject
+
+SUFFIXES: Mapping[str, str] = {
+    "t1": "t1", "t1n": "t1",
+    "t1ce": "t1ce", "t1c": "t1ce", "t1gd": "t1ce",
+    "t2": "t2", "t2w": "t2",
+    "flair": "flair", "t2f": "flair",
+    "seg": "lesion_mask", "segm": "lesion_mask", "tumor_segmentation": "lesion_mask",
+}  # fmt: skip
+"""What follows the case's id in a file name, in any case, and what the file holds."""
+GRADE_FOLDERS = ("HGG", "LGG")
+SITE = re.compile(r"^(?:brats1[789]|phantom)_([a-z0-9]+)_", re.IGNORECASE)
+TIME_POINT = re.compile(
+    r"^(brats-gli-\d+)-\d+$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$", re.IGNORECASE
+)
+MAPPING_FILE = "name_mapping"
+
+
+@dataclass(frozen=True)
+class _Case:
+    folder: Path
+    case_id: str
+    files: Mapping[str, Path]
+
+
+def list_brats(
+    root: Path,
+    *,
+    classes: Sequence[str],
+    label_values: Mapping[str, int] | None = None,
+    exclude: Collection[str] = (),
+    graded: bool = True,
+) -> Listing:
+    """Return the cases of a BraTS (2018 to 2024 GLI) or UCSF-PDGM folder.
+
+    The grade comes from an ``HGG`` or ``LGG`` folder above the case, or from ``name_mapping.csv``.
+    The folder ``variants`` of a phantom cohort is passed over.
+
+    Args:
+        root: The folder with the cases, or one above it.
+        classes: Class names in the order of their index.
+        label_values: Mask value of each part of the tumour; None takes the edition's own.
+        exclude: Patients or cases that are passed over.
+        graded: False asks for no grades.
+
+    Raises:
+        CohortError: If the folder is absent, holds no case, or grades are not in ``classes``.
+    """
+    require_folder(root)
+    cases, tables = _find_cases(root)
+    cases = [c for c in cases if not {c.case_id, patient_of(c.case_id)} & set(exclude)]
+    if not cases:
+        raise CohortError(
+            f"{root}: expected folders like Brats18_CBICA_AAB_1 with a NIfTI file a modality, "
+            "found none. Set data.root to the cohort's folder, or describe it in a manifest."
+        )
+    mapping = _read_mapping(tables)
+    subjects: list[Subject] = []
+    problems: list[Problem] = []
+    grades: dict[str, str | None] = {}
+    for case in cases:
+        grade = _grade(case, root, mapping)
+        grades[case.case_id] = grade
+        subjects.append(_subject(case, grade, classes, mapping))
+    if graded:
+        _require_known_classes(root, grades, classes)
+        problems += _grade_problems(grades)
+    problems += _file_problems(cases)
+    subjects.sort(key=lambda subject: subject.subject_id)
+    scheme = label_values or LABEL_SCHEMES[edition(subjects[0].subject_id)]
+    return Listing(tuple(subjects), tuple(problems), scheme)
+
+
+def edition(case_id: str) -> str:
+    """Return the label scheme of a case by its id: BraTS-GLI ids came with the scheme of 2023."""
+    return "brats2023" if case_id.lower().startswith("brats-gli") else "brats2018"
+
+
+def site_of(case_id: str) -> str | None:
+    """Return the site that an id of BraTS 2017 to 2019 names, such as CBICA or TCIA01."""
+    found = SITE.match(case_id)
+    return found.group(1) if found else None
+
+
+def patient_of(case_id: str) -> str:
+    """Return the id without its time point, which groups the scans of a patient."""
+    found = TIME_POINT.match(case_id)
+    return next(group for group in found.groups() if group) if found else case_id
+
+
+def _find_cases(root: Path) -> tuple[list[_Case], list[Path]]:
+    """Walk the folder; return the cases and the tables that map names to grades."""
+    cases, tables = [], []
+    for folder, subfolders, names in os.walk(root):
+        path = Path(folder)
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and not (path == root and name == VARIANTS_FOLDER)
+        )
+        tables += [path / name for name in sorted(names) if name.startswith(MAPPING_FILE)]
+        case = _case(path, names)
+        if case is not None:
+            cases.append(case)
+    return cases, tables
+
+
+def _case(folder: Path, names: Sequence[str]) -> _Case | None:
+    """Return the folder as a case if its files, or its place below a grade, say that it is one."""
+    case_id = folder.name.removesuffix("_nifti")
+    files: dict[str, Path] = {}
+    others: list[Path] = []
+    for name in sorted(names):
+        stem = nifti_stem(Path(name))
+        if stem is None:
+            continue
+        role = None
+        if stem.lower().startswith(case_id.lower()):
+            role = SUFFIXES.get(stem[len(case_id) :].lstrip("_-").lower())
+        if role is None:
+            others.append(folder / name)
+        else:
+            files.setdefault(role, folder / name)
+    stray = [path for path in others if re.search(r"_segm?\.nii", path.name, re.IGNORECASE)]
+    if "lesion_mask" not in files and len(stray) == 1:  # BraTS20_Training_355
+        files["lesion_mask"] = stray[0]
+    if files or (folder.parent.name.upper() in GRADE_FOLDERS and not names):
+        return _Case(folder, case_id, files)
+    return None
+
+
+def _read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
+    """Return name_mapping.csv with one row for each id that any edition gave a case."""
+    frames = []
+    for path in tables:
+        if path.suffix.lower() != ".csv":
+            continue
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if "Grade" not in table.columns:
+            raise CohortError(
+                f"{path}: expected a column Grade, found {', '.join(table.columns)}. "
+                "Use the table that came with the cohort."
+            )
+        frames.append(table)
+    if not frames:
+        return None
+    table = pd.concat(frames, ignore_index=True)
+    ids = [column for column in table.columns if str(column).startswith("BraTS")]
+    table["site"] = [
+        next((site for column in ids if (site := site_of(str(row[column])))), "")
+        for _, row in table.iterrows()
+    ]
+    long = table.melt(id_vars=["Grade", "site"], value_vars=ids, value_name="case")
+    return long[long["case"] != ""].drop_duplicates("case").set_index("case")
+
+
+def _grade(case: _Case, root: Path, mapping: pd.DataFrame | None) -> str | None:
+    for parent in case.folder.relative_to(root).parents:
+        if parent.name.upper() in GRADE_FOLDERS:
+            return parent.name.upper()
+    if root.name.upper() in GRADE_FOLDERS:
+        return root.name.upper()
+    if mapping is not None and case.case_id in mapping.index:
+        return str(mapping.loc[case.case_id, "Grade"])
+    return None
+
+
+def _subject(
+    case: _Case, grade: str | None, classes: Sequence[str], mapping: pd.DataFrame | None
+) -> Subject:
+    images = {role: path for role, path in case.files.items() if role != "lesion_mask"}
+    site = site_of(case.case_id)
+    if site is None and mapping is not None and case.case_id in mapping.index:
+        site = str(mapping.loc[case.case_id, "site"]) or None
+    return Subject(
+        subject_id=case.case_id,
+        patient_id=patient_of(case.case_id),
+        label=None if grade is None else class_index(grade, classes),
+        images=images,
+        lesion_mask=case.files.get("lesion_mask"),
+        site=site,
+    )
+
+
+def _require_known_classes(
+    root: Path, grades: Mapping[str, str | None], classes: Sequence[str]
+) -> None:
+    found = sorted({grade for grade in grades.values() if grade is not None})
+    unknown = [grade for grade in found if class_index(grade, classes) is None]
+    if unknown:
+        raise CohortError(
+            f"{root}: expected the classes {', '.join(classes)}, found {', '.join(found)}. "
+            "Set data.classes to the classes of this cohort."
+        )
+
+
+def _grade_problems(grades: Mapping[str, str | None]) -> list[Problem]:
+    fix = "Put it into an HGG or LGG folder or into name_mapping.csv, or add it to data.exclude."
+    return [
+        Problem(case_id, "a grade", "none", fix) for case_id, grade in grades.items() if not grade
+    ]
+
+
+def _file_problems(cases: Sequence[_Case]) -> list[Problem]:
+    """Report ids that occur twice, and cases without a segmentation where others have one."""
+    problems = []
+    folders: dict[str, Path] = {}
+    for case in cases:
+        if case.case_id in folders:
+            found = f"{case.folder} and {folders[case.case_id]}"
+            fix = "Remove one of them."
+            problems.append(Problem(case.case_id, "one folder", found, fix))
+        folders[case.case_id] = case.folder
+    if any("lesion_mask" in case.files for case in cases):
+        fix = "It is used for classification only; restore the file to guide with it."
+        problems += [
+            Problem(case.case_id, "a segmentation", "none", fix, "warning")
+            for case in cases
+            if case.files and "lesion_mask" not in case.files
+        ]
+    return problems

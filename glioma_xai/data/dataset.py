@@ -1,0 +1,138 @@
+"""Prepared subjects as a torch dataset, and the order in which they are seen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from glioma_xai.data.augmentation import (
+    Augmentation,
+    apply_change,
+    draw_change,
+    sample_generator,
+)
+from glioma_xai.data.cache import PreparedCache
+
+Sampling = Literal["none", "balanced"]
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """A position in the table, and the epoch whose random numbers it gets."""
+
+    index: int
+    epoch: int
+
+
+Sample = dict[str, Tensor | int | str]
+"""One sample of ``records.Batch``, without the batch axis."""
+
+
+class SampleDataset(Dataset[Sample]):
+    """Samples of one split, in the order of its table.
+
+    Args:
+        table: One row a sample with ``entry`` (cache key), ``row`` (position in the entry),
+            ``label``, ``slice_index``, ``patient_id``, ``subject_id``, ``site`` and ``guided``.
+        cache: Where the arrays lie.
+        value_range: Range to clip to after augmentation.
+        augmentation: How training samples are changed; None for evaluation.
+        seed: Enters every random number.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        cache: PreparedCache,
+        *,
+        value_range: tuple[float, float],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.cache = cache
+        self.value_range = value_range
+        self.augmentation = augmentation
+        self.seed = seed
+        self._rows = table.to_dict("records")
+        self._open: dict[str, NDArray[np.float16]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: int | SampleKey) -> Sample:
+        """Return a sample; a plain index leaves out augmentation, a SampleKey names its epoch."""
+        index = key.index if isinstance(key, SampleKey) else int(key)
+        row = self._rows[index]
+        arrays = torch.from_numpy(self._samples(row["entry"])[row["row"]].astype(np.float32))
+        if isinstance(key, SampleKey) and self.augmentation is not None:
+            generator = sample_generator(self.seed, key.epoch, index)
+            change = draw_change(self.augmentation, tuple(arrays[:-2].shape), generator)
+            arrays = apply_change(arrays, change)
+            arrays[:-2].clamp_(*self.value_range)
+        lesion = arrays[-2:-1]
+        known = row["guided"] and bool((lesion == 1).any())
+        nowhere = lesion.new_tensor(torch.nan)
+        return {
+            "image": arrays[:-2],
+            "lesion_mask": lesion.where(lesion >= 0, nowhere)
+            if known
+            else nowhere.expand_as(lesion),
+            "brain_mask": arrays[-1:],
+            "label": row["label"],
+            "index": index,
+            "slice_index": row["slice_index"],
+            "patient_id": row["patient_id"],
+            "subject_id": row["subject_id"],
+            "site": row["site"],
+        }
+
+    def _samples(self, entry: str) -> NDArray[np.float16]:
+        if entry not in self._open:
+            self._open[entry] = self.cache.samples(entry)
+        return self._open[entry]
+
+
+class EpochSampler(Sampler[SampleKey]):
+    """A fresh order each epoch that depends on seed and epoch alone.
+
+    The epoch travels with each index, so that workers, however many and however long they live,
+    draw the same random numbers.
+
+    Args:
+        labels: Class of each sample (N,).
+        sampling: ``none`` sees every sample once; ``balanced`` draws N samples with replacement,
+            each class equally often.
+        seed: Of the order.
+        epoch: The first epoch; Lightning sets later ones.
+    """
+
+    def __init__(
+        self, labels: NDArray[np.int64], *, sampling: Sampling, seed: int, epoch: int
+    ) -> None:
+        self.labels = labels
+        self.sampling = sampling
+        self.seed = seed
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch = self.epoch
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.sampling == "balanced":
+            weights = 1 / np.bincount(self.labels)[self.labels]
+            order = generator.choice(len(self), len(self), p=weights / weights.sum())
+        else:
+            order = generator.permutation(len(self))
+        return iter([SampleKey(int(index), epoch) for index in order])

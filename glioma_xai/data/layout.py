@@ -1,0 +1,68 @@
+"""What a reader finds in a cohort, and the names that published cohorts use."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from glioma_xai.errors import CohortError
+from glioma_xai.records import Problem, Subject
+
+VARIANTS_FOLDER = "variants"
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+
+LABEL_SCHEMES: Mapping[str, Mapping[str, int]] = {
+    "brats2015": {"necrosis": 1, "oedema": 2, "non_enhancing": 3, "enhancing": 4},
+    "brats2018": {"necrosis": 1, "oedema": 2, "enhancing": 4},
+    "brats2023": {"necrosis": 1, "oedema": 2, "enhancing": 3},
+    "msd": {"oedema": 1, "non_enhancing": 2, "enhancing": 3},
+}
+"""Mask values of BraTS to 2016, BraTS to 2021 and UCSF-PDGM, BraTS from 2023, and MSD Task01."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The subjects of a cohort by file name; no image has been opened yet.
+
+    Args:
+        subjects: In order of ``subject_id``.
+        problems: What is wrong with names, tables and files that are absent.
+        label_values: Mask value of each part of the tumour; None if any non-zero value is tumour.
+    """
+
+    subjects: tuple[Subject, ...]
+    problems: tuple[Problem, ...]
+    label_values: Mapping[str, int] | None = None
+
+
+def nifti_stem(path: Path) -> str | None:
+    """Return the file's name without ``.nii`` or ``.nii.gz``, or None for another kind of file."""
+    for ending in NIFTI_ENDINGS:
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return None
+
+
+def require_folder(root: Path) -> None:
+    """Raise a CohortError that says what to set if the cohort's folder is not there."""
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing there"
+        raise CohortError(
+            f"data.root must be a cohort's folder: expected a folder at {root}, found {found}. "
+            "Set data.root to the folder that holds the subjects."
+        )
+
+
+def class_index(name: str, classes: Sequence[str]) -> int | None:
+    """Return the index of a class name, whatever its case, or None if no class is called that."""
+    wanted = name.strip().casefold()
+    for index, known in enumerate(classes):
+        if known.casefold() == wanted:
+            return index
+    return None
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return `` (nearest: x)`` for a misspelt name, or nothing if none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f" (nearest: {near[0]})" if near else ""

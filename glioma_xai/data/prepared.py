@@ -1,0 +1,196 @@
+"""A cohort that has been listed, checked, prepared and split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from glioma_xai.data.cache import Entry, PreparedCache, prepare_subjects
+from glioma_xai.data.labels import region_values
+from glioma_xai.data.layout import nearest_name
+from glioma_xai.data.reading import CohortSource
+from glioma_xai.data.splits import (
+    SplitSettings,
+    guided_patients,
+    patient_labels,
+    read_splits,
+    split_patients,
+)
+from glioma_xai.data.table import sample_table
+from glioma_xai.data.transforms import Preparation
+from glioma_xai.errors import CohortError
+from glioma_xai.records import Problem, Split, Subject
+
+
+@dataclass(frozen=True)
+class Division:
+    """How patients are divided, and whose masks may be used.
+
+    Args:
+        settings: Shares, folds and seed.
+        splits_file: Taken instead of drawing; None draws.
+        mask_share: Share of training patients whose masks may be used.
+    """
+
+    settings: SplitSettings
+    splits_file: Path | None = None
+    mask_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """Subjects in the cache and the table of their samples.
+
+    Args:
+        source: Where the cohort came from.
+        preparation: How it was prepared, with the label scheme that was found.
+        cache: Where the arrays lie.
+        entries: Prepared subjects.
+        splits: Split of each patient.
+        table: A row a sample, see ``sample_table``.
+        warnings: Problems that do not stop training.
+        left_out: Problems of what was left out.
+    """
+
+    source: CohortSource
+    preparation: Preparation
+    cache: PreparedCache
+    entries: tuple[Entry, ...]
+    splits: dict[str, Split]
+    table: pd.DataFrame
+    warnings: list[Problem]
+    left_out: list[Problem]
+
+    def entry(self, subject_id: str) -> Entry:
+        """Return a subject's entry, or raise a CohortError that names the nearest id."""
+        for entry in self.entries:
+            if entry.subject.subject_id == subject_id:
+                return entry
+        known = [entry.subject.subject_id for entry in self.entries]
+        raise CohortError(
+            f"subject must be an id of the cohort, got {subject_id}"
+            f"{nearest_name(subject_id, known)}. The table's column subject_id lists {len(known)}."
+        )
+
+    def rows(self, split: Split, variant: str | None = None) -> pd.DataFrame:
+        """Return the table of one split, from the cohort itself or from a variant of it."""
+        rows = self.table[self.table["split"] == split]
+        return rows if variant is None else self._in_variant(rows, variant)
+
+    def _in_variant(self, rows: pd.DataFrame, variant: str) -> pd.DataFrame:
+        """Point the same samples to the variant's arrays; prepares them the first time."""
+        known = self.source.variants()
+        if variant not in known:
+            listed = ", ".join(known) or "none: this cohort has no variants"
+            raise CohortError(
+                f"variant must be one of {listed}, got {variant}. "
+                "A phantom cohort has variants if it has a shortcut."
+            )
+        wanted = set(rows["subject_id"])
+        listing = self.source.listing(variant=variant, graded=False)
+        subjects = [subject for subject in listing.subjects if subject.subject_id in wanted]
+        entries, problems = prepare_subjects(subjects, self.preparation, self.cache)
+        require_no_errors(problems, f"variant {variant}")
+        places = {
+            (entry.subject.subject_id, number): (entry.key, row)
+            for entry in entries
+            for row, number in enumerate(entry.geometry["native_slices"] or [-1])
+        }
+        keys = list(zip(rows["subject_id"], rows["slice_index"], strict=True))
+        absent = [f"{key[0]} slice {key[1]}" for key in keys if key not in places]
+        if absent:
+            raise CohortError(
+                f"variant {variant} must hold the samples of the cohort, found none for "
+                f"{', '.join(absent[:3])}. Write the cohort again."
+            )
+        return rows.assign(
+            entry=[places[key][0] for key in keys], row=[places[key][1] for key in keys]
+        )
+
+
+def prepare_cohort(
+    source: CohortSource,
+    preparation: Preparation,
+    division: Division,
+    *,
+    cache_dir: Path,
+    workers: int,
+    skip_errors: bool = False,
+    graded: bool = True,
+) -> PreparedCohort:
+    """List, check, prepare and split a cohort.
+
+    Args:
+        source: Where it is.
+        preparation: How subjects are prepared; a label scheme that the cohort's edition prescribes
+            is filled in.
+        division: How patients are divided.
+        cache_dir: Prepared subjects go to its folder ``prepared``.
+        workers: Subjects prepared at a time.
+        skip_errors: Leave out what cannot be used instead of raising.
+        graded: False asks for no grades and no splits: every sample is in ``test``.
+
+    Raises:
+        CohortError: If anything is wrong; all problems are listed at once.
+    """
+    listing = source.listing(graded=graded)
+    preparation = replace(preparation, label_values=listing.label_values)
+    region_values(listing.label_values, preparation.region)
+    usable = usable_subjects(listing.subjects, graded=graded)
+    cache = PreparedCache(cache_dir / "prepared")
+    entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)
+    problems = [*listing.problems, *problems]
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if not skip_errors or not entries:
+        require_no_errors(errors, "the cohort")
+    subjects = [entry.subject for entry in entries]
+    guided: frozenset[str] = frozenset()
+    splits: dict[str, Split] = {subject.patient_id: "test" for subject in subjects}
+    if graded:
+        splits = _splits(subjects, source.classes, division)
+        seed = division.settings.seed
+        guided = guided_patients(splits, patient_labels(subjects), division.mask_share, seed)
+    return PreparedCohort(
+        source=source,
+        preparation=preparation,
+        cache=cache,
+        entries=tuple(entries),
+        splits=splits,
+        table=sample_table(entries, splits=splits, classes=source.classes, guided=guided),
+        warnings=[problem for problem in problems if problem.severity == "warning"],
+        left_out=errors,
+    )
+
+
+def usable_subjects(subjects: Sequence[Subject], *, graded: bool) -> list[Subject]:
+    """Return the subjects that are worth reading: graded where that matters, each id once."""
+    seen: set[str] = set()
+    usable = []
+    for subject in subjects:
+        if subject.subject_id not in seen and (subject.label is not None or not graded):
+            usable.append(subject)
+        seen.add(subject.subject_id)
+    return usable
+
+
+def require_no_errors(problems: Sequence[Problem], what: str, *, most: int = 50) -> None:
+    """Raise a CohortError that lists every error, one line each."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if not errors:
+        return
+    lines = [f"  {problem}" for problem in errors[:most]]
+    if len(errors) > most:
+        lines.append(f"  and {len(errors) - most} more; glioma-xai-check lists all")
+    raise CohortError(
+        f"{what} must be free of errors, found {len(errors)}. Repair them, add the ids to "
+        "data.exclude, or leave them out with data.on_error=skip:\n" + "\n".join(lines)
+    )
+
+
+def _splits(
+    subjects: Sequence[Subject], classes: Sequence[str], division: Division
+) -> dict[str, Split]:
+    if division.splits_file is None:
+        return split_patients(subjects, classes, division.settings)
+    return read_splits(division.splits_file, {subject.patient_id for subject in subjects})

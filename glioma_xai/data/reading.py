@@ -1,0 +1,122 @@
+"""From the settings of a cohort to its subjects, whatever its layout."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from glioma_xai.data.brats import list_brats
+from glioma_xai.data.cohort import PhantomSettings, write_cohort
+from glioma_xai.data.layout import VARIANTS_FOLDER, Listing, nearest_name
+from glioma_xai.data.manifest import list_manifest
+from glioma_xai.errors import CohortError, ConfigError
+
+Reader = Literal["phantom", "brats", "manifest"]
+READERS = ("phantom", "brats", "manifest")
+
+
+@dataclass(frozen=True)
+class CohortSource:
+    """Where a cohort lies and how it is laid out.
+
+    Args:
+        reader: ``phantom`` writes a synthetic cohort first if it is absent; ``brats`` reads the
+            published layout; ``manifest`` reads a table.
+        root: The cohort's folder; for a manifest, what its file names are relative to.
+        manifest: The table.
+        columns: Column of each role, where it is not called like the role.
+        classes: Class names in the order of their index.
+        modalities: Channels in order.
+        label_values: Mask value of each part of the tumour.
+        exclude: Patients or subjects that are passed over.
+        allow_outside_root: True lets a manifest's file names leave the root.
+    """
+
+    reader: Reader
+    classes: tuple[str, ...]
+    modalities: tuple[str, ...]
+    root: Path | None = None
+    manifest: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_values: Mapping[str, int] | None = None
+    exclude: Collection[str] = ()
+    allow_outside_root: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reader not in READERS:
+            raise ConfigError(
+                f"data.reader must be one of {', '.join(READERS)}, got {self.reader}"
+                f"{nearest_name(self.reader, READERS)}. Choose one of them."
+            )
+
+    def listing(self, *, variant: str | None = None, graded: bool = True) -> Listing:
+        """Return the subjects, or those of a variant: the same with the shortcut changed.
+
+        Args:
+            variant: Name of a variant; None for the cohort itself.
+            graded: False asks for no grades.
+
+        Raises:
+            CohortError: If the cohort or the variant is not there.
+            ConfigError: If a setting that the reader needs is missing.
+        """
+        if self.reader == "manifest":
+            return self._manifest_listing(variant, graded)
+        if self.root is None:
+            raise ConfigError(
+                f"data={self.reader} needs data.root, got null. Set it to the cohort's folder."
+            )
+        root = self.root if variant is None else self.root / VARIANTS_FOLDER / variant
+        return list_brats(
+            root,
+            classes=self.classes,
+            label_values=self.label_values,
+            exclude=self.exclude,
+            graded=graded,
+        )
+
+    def variants(self) -> tuple[str, ...]:
+        """Return the names of the cohort's variants, or none."""
+        folder = None if self.root is None else self.root / VARIANTS_FOLDER
+        if self.reader == "manifest" or folder is None or not folder.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+
+    def _manifest_listing(self, variant: str | None, graded: bool) -> Listing:
+        if self.manifest is None:
+            raise ConfigError(
+                "data=manifest needs data.manifest, got null. Set it to the path of the table."
+            )
+        if variant is not None:
+            raise CohortError(
+                f"a cohort read from a manifest has no variants, got {variant}. Leave it out."
+            )
+        return list_manifest(
+            self.manifest,
+            root=self.root,
+            columns=self.columns,
+            classes=self.classes,
+            modalities=self.modalities,
+            label_values=self.label_values,
+            allow_outside_root=self.allow_outside_root,
+            exclude=self.exclude,
+            graded=graded,
+        )
+
+
+def ensure_phantom(
+    settings: PhantomSettings, *, root: Path | None, cache_dir: Path, workers: int
+) -> Path:
+    """Return the folder of the phantom cohort; write it first if it is not there.
+
+    Args:
+        settings: What to write; a folder below ``cache_dir`` is named by them.
+        root: Where to write it instead.
+        cache_dir: Holds phantom cohorts.
+        workers: Processes that write.
+    """
+    described = json.dumps(asdict(settings), sort_keys=True)
+    name = f"phantom_{hashlib.sha256(described.encode()).hexdigest()[:16]}"
+    return write_cohort(root or cache_dir / name, settings, workers=workers)

@@ -1,0 +1,254 @@
+"""Which patient is trained on, which selects the epoch, which is tested."""
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.records import SPLITS, Split, Subject
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How patients are divided.
+
+    Args:
+        test_share: Share of each class's patients that is tested.
+        validation_share: Share of each class's patients for validation; unused with ``folds``.
+        folds: Number of cross-validation folds of what is not tested; None draws by share.
+        fold: The fold that is validation, from 0.
+        seed: Same seed, same patients: same splits, whatever the order of the rows.
+    """
+
+    test_share: float = 0.2
+    validation_share: float = 0.15
+    folds: int | None = None
+    fold: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.test_share >= 0 and self.validation_share >= 0):
+            raise ConfigError(
+                f"data.test_share and data.validation_share must not be negative, got "
+                f"{self.test_share} and {self.validation_share}. 0 leaves a split empty."
+            )
+        if self.test_share + self.validation_share >= 1:
+            raise ConfigError(
+                f"data.test_share and data.validation_share must add up to less than 1, got "
+                f"{self.test_share} + {self.validation_share}. Leave some patients to train on."
+            )
+        if self.folds is not None and (self.folds < 2 or not 0 <= self.fold < self.folds):
+            raise ConfigError(
+                f"data.folds must be 2 or more and data.fold lie in [0, folds), got "
+                f"folds={self.folds}, fold={self.fold}. Folds are counted from 0."
+            )
+
+
+def split_patients(
+    subjects: Sequence[Subject], classes: Sequence[str], settings: SplitSettings
+) -> dict[str, Split]:
+    """Return the split of every patient, balanced by class and, where known, by site.
+
+    Splits and folds that the cohort prescribes are kept; the other patients of each class are
+    ordered by site and then by a hash of seed and id, and taken at equal distances.
+
+    Raises:
+        CohortError: If there is one class only, a class is too small to be in every split, or the
+            cohort puts a patient into two splits.
+    """
+    classes_of, sites = _patients(subjects)
+    prescribed = prescribed_splits(subjects)
+    folds = _prescribed_folds(subjects)
+    assignment: dict[str, Split] = dict(prescribed)
+    for label, name in enumerate(classes):
+        patients = [p for p in classes_of if classes_of[p] == label and p not in assignment]
+        patients.sort(key=lambda p: (sites[p], _hash(settings.seed, p)))
+        if patients and "test" not in prescribed.values():
+            test = _spread(len(patients), settings.test_share)
+            for i in test:
+                assignment[patients[i]] = "test"
+        rest = [p for p in patients if p not in assignment]
+        if any(p in folds for p in rest):
+            validation = {p for p in rest if folds.get(p) == settings.fold}
+        elif settings.folds is not None:
+            validation = set(rest[settings.fold :: settings.folds])
+        elif "validation" in prescribed.values():
+            validation = set()
+        else:
+            share = settings.validation_share
+            if "test" not in prescribed.values():  # a share of all patients, not of the rest
+                share /= 1 - settings.test_share
+            validation = {rest[i] for i in _spread(len(rest), share)}
+        for patient in rest:
+            assignment[patient] = "validation" if patient in validation else "train"
+        _require_enough(name, label, classes_of, assignment, settings)
+    _require_two_classes(classes_of, classes)
+    return {patient: assignment[patient] for patient in sorted(assignment)}
+
+
+def prescribed_splits(subjects: Iterable[Subject]) -> dict[str, Split]:
+    """Return the split of each patient for whom the cohort names one.
+
+    Raises:
+        CohortError: If a patient is in two splits; the message names the patient.
+    """
+    rows = [(s.patient_id, s.split) for s in subjects if s.split is not None]
+    return _unique_splits(rows, "the cohort's split column")
+
+
+def write_splits(assignment: Mapping[str, Split], path: Path) -> None:
+    """Write a CSV with the columns patient and split."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patient", "split"])
+        writer.writerows(sorted(assignment.items()))
+
+
+def read_splits(path: Path, patients: Iterable[str]) -> dict[str, Split]:
+    """Read what ``write_splits`` wrote and check it against the cohort's patients.
+
+    Raises:
+        CohortError: If the file is absent, a patient is in two splits, a split is unknown, or
+            the file and the cohort do not have the same patients.
+    """
+    if not path.is_file():
+        raise CohortError(
+            f"data.splits_file must exist: expected a file at {path}, found none. "
+            "Write it with write_splits, or set data.splits_file=null to draw the splits."
+        )
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"patient", "split"} <= set(reader.fieldnames or ()):
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise CohortError(
+                f"{path}: expected the columns patient and split, found {found}. "
+                "Add a header line `patient,split`."
+            )
+        rows = [(row["patient"], row["split"]) for row in reader]
+    assignment = _unique_splits(rows, str(path))
+    known = set(patients)
+    for found_in, absent_from, ids in (
+        (str(path), "the cohort", set(assignment) - known),
+        ("the cohort", str(path), known - set(assignment)),
+    ):
+        if ids:
+            raise CohortError(
+                f"{path}: expected the patients of the cohort, found {len(ids)} in {found_in} that "
+                f"are not in {absent_from}: {', '.join(sorted(ids)[:5])}. "
+                "Use the file that belongs to this cohort, or data.splits_file=null."
+            )
+    return assignment
+
+
+def guided_patients(
+    assignment: Mapping[str, Split], labels: Mapping[str, int], share: float, seed: int
+) -> frozenset[str]:
+    """Return the training patients whose lesion masks may be used.
+
+    The same share of each class, at least one patient of each if the share is above 0; patients
+    of a smaller share are among those of a larger one.
+    """
+    chosen: set[str] = set()
+    for label in set(labels.values()):
+        patients = [p for p, s in assignment.items() if s == "train" and labels[p] == label]
+        patients.sort(key=lambda p: _hash(seed, f"masks {p}"))
+        count = round(share * len(patients))
+        chosen.update(patients[: max(count, 1) if share > 0 else 0])
+    return frozenset(chosen)
+
+
+def patient_labels(subjects: Iterable[Subject]) -> dict[str, int]:
+    """Return the class of each patient: the highest of the scans that are graded."""
+    return _patients(subjects)[0]
+
+
+def _patients(subjects: Iterable[Subject]) -> tuple[dict[str, int], dict[str, str]]:
+    labels: dict[str, int] = {}
+    sites: dict[str, str] = {}
+    for subject in subjects:
+        if subject.label is not None:
+            labels[subject.patient_id] = max(subject.label, labels.get(subject.patient_id, 0))
+            site = min(subject.site or "", sites.get(subject.patient_id, subject.site or ""))
+            sites[subject.patient_id] = site
+    return labels, sites
+
+
+def _prescribed_folds(subjects: Iterable[Subject]) -> dict[str, int]:
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for subject in subjects:
+        if subject.fold is not None:
+            found[subject.patient_id].add(subject.fold)
+    for patient, folds in found.items():
+        if len(folds) > 1:
+            raise CohortError(
+                f"patient {patient} must be in one fold, found {sorted(folds)}. "
+                "Give all rows of a patient the same fold."
+            )
+    return {patient: folds.pop() for patient, folds in found.items()}
+
+
+def _unique_splits(rows: Iterable[tuple[str, str]], source: str) -> dict[str, Split]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for patient, split in rows:
+        found[patient].add(split)
+    for patient, splits in sorted(found.items()):
+        unknown = splits - set(SPLITS)
+        if unknown:
+            raise CohortError(
+                f"{source}: split must be one of {', '.join(SPLITS)}, found {min(unknown)} "
+                f"for patient {patient}. Rename it."
+            )
+        if len(splits) > 1:
+            raise CohortError(
+                f"{source}: patient {patient} must be in one split, found "
+                f"{', '.join(sorted(splits))}. "
+                "Give all scans and slices of a patient the same split."
+            )
+    return {patient: cast(Split, splits.pop()) for patient, splits in found.items()}
+
+
+def _hash(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest()
+
+
+def _spread(count: int, share: float) -> list[int]:
+    """Return round(share * count) positions at equal distances in [0, count)."""
+    wanted = round(share * count)
+    return [int((i + 0.5) * count / wanted) for i in range(wanted)]
+
+
+def _require_enough(
+    name: str,
+    label: int,
+    classes_of: Mapping[str, int],
+    assignment: Mapping[str, Split],
+    settings: SplitSettings,
+) -> None:
+    counts = Counter(assignment[p] for p, found in classes_of.items() if found == label)
+    wanted: list[Split] = ["train"]
+    if settings.validation_share > 0 or settings.folds is not None:
+        wanted.append("validation")
+    if settings.test_share > 0:
+        wanted.append("test")
+    absent = [split for split in wanted if not counts[split]]
+    if counts and absent:
+        raise CohortError(
+            f"class {name} must have patients in {', '.join(wanted)}, found {sum(counts.values())} "
+            f"in all and none in {', '.join(absent)}. Add patients of this class, or change "
+            "data.test_share, data.validation_share or data.folds."
+        )
+
+
+def _require_two_classes(classes_of: Mapping[str, int], classes: Sequence[str]) -> None:
+    present = [name for label, name in enumerate(classes) if label in classes_of.values()]
+    if len(present) < len(classes):
+        absent = [name for name in classes if name not in present]
+        raise CohortError(
+            f"the cohort must have patients of {', '.join(classes)}, found none of "
+            f"{', '.join(absent)}. Add them, or name in data.classes the classes that are there."
+        )
