@@ -1,0 +1,146 @@
+"""Overlays of chosen cases: validation cases during training, right and wrong test cases after."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from glioma_xai.data import GliomaDataModule
+from glioma_xai.records import Batch, Split
+from glioma_xai.training.module import GuidedClassifier
+from glioma_xai.visualization.overlays import overlay_figure, to_png
+
+
+def draw_cases(
+    module: GuidedClassifier,
+    batch: Batch,
+    *,
+    classes: Sequence[str],
+    modalities: Sequence[str],
+) -> dict[str, Figure]:
+    """One figure a sample, named by subject and slice.
+
+    Args:
+        module: In ``eval()`` mode.
+        batch: Few samples.
+        classes: Names in the order of the logits.
+        modalities: Names of the channels.
+    """
+    logits, relevance = module.attribution.relevance(
+        module.model,
+        batch["image"].to(module.device),
+        labels=batch["label"].to(module.device),
+        target="label" if module.attribution.target in {"all", "random"} else None,
+    )
+    probabilities = logits.detach().softmax(dim=1).cpu()
+    maps = relevance.detach().cpu()
+    figures = {}
+    for i, subject in enumerate(batch["subject_id"]):
+        image, shown, lesion, level = _slice_of(
+            batch["image"][i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
+        )
+        label, guess = int(batch["label"][i]), int(probabilities[i].argmax())
+        figures[f"{subject}_{level}"] = overlay_figure(
+            image,
+            shown,
+            lesion,
+            modalities=modalities,
+            title=f"{subject}, slice {level}",
+            subtitle=f"{classes[label]}, predicted {classes[guess]} "
+            f"({100 * float(probabilities[i, guess]):.0f} %); "
+            f"relevance of {module.attribution.target} by {module.attribution.composite}",
+        )
+    return figures
+
+
+def _slice_of(
+    image: Tensor, relevance: Tensor, lesion: Tensor, index: int
+) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    """The image itself, or the axial slice of a volume with most tumour (else most relevance)."""
+    known = None if bool(lesion.isnan().all()) else lesion
+    if image.ndim == 3:
+        return image, relevance, known, index
+    weight = relevance.abs().sum(dim=0) if known is None else lesion.nan_to_num(0.0)[0]
+    level = int(weight.sum(dim=(0, 1)).argmax())
+    return (
+        image[..., level],
+        relevance[..., level],
+        None if known is None else known[..., level],
+        level,
+    )
+
+
+def collect(data: GliomaDataModule, split: Split, positions: Sequence[int]) -> Batch:
+    """A batch of the named rows of a split."""
+    dataset = data.evaluation_loader(split).dataset
+    batch: Batch = default_collate([dataset[position] for position in positions])
+    return batch
+
+
+def draw_validation_cases(
+    data: GliomaDataModule, *, count: int
+) -> Callable[[LightningModule], dict[str, Figure]]:
+    """A function that draws the same cases every time: one a patient, classes in turn."""
+    rows = data.table[data.table["split"] == "validation"].reset_index(drop=True)
+    firsts = rows.reset_index().groupby("patient_id", sort=True)["index"].first()
+    by_class = [firsts[rows.loc[firsts, "label"].to_numpy() == c] for c in range(len(data.classes))]
+    in_turn = [int(p) for group in zip(*by_class, strict=False) for p in group][:count]
+    batch = collect(data, "validation", in_turn) if in_turn else None
+
+    def draw(module: LightningModule) -> dict[str, Figure]:
+        if batch is None or not isinstance(module, GuidedClassifier):
+            return {}
+        return draw_cases(module, batch, classes=data.classes, modalities=data.modalities)
+
+    return draw
+
+
+def right_and_wrong(table: pd.DataFrame, *, count: int) -> list[int]:
+    """Positions of rows worth looking at: surest wrong ones first, then surest right ones.
+
+    At most one row a patient, half of the count for each kind where there are enough.
+    """
+    columns = [name for name in table if str(name).startswith("probability_")]
+    ranked = table.assign(
+        right=table["prediction"] == table["label"], sure=table[columns].max(axis=1)
+    ).sort_values("sure", ascending=False)
+    ranked = ranked.drop_duplicates(["patient", "right"])
+    wrong, right = ranked[~ranked["right"]], ranked[ranked["right"]]
+    chosen = list(wrong.index[: count // 2])
+    chosen += [i for i in right.index if i not in chosen][: count - len(chosen)]
+    return [int(i) for i in chosen]
+
+
+def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
+    """Write each figure as PNG into the folder and return the files' contents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {}
+    for name, figure in figures.items():
+        contents[name] = to_png(figure)
+        (folder / f"{name}.png").write_bytes(contents[name])
+    return contents
+
+
+def draw_test_cases(
+    module: GuidedClassifier,
+    data: GliomaDataModule,
+    table: pd.DataFrame,
+    *,
+    split: Split,
+    count: int,
+    folder: Path,
+) -> dict[str, bytes]:
+    """Overlays of right and wrong cases of a split, written as PNG."""
+    positions = right_and_wrong(table, count=count)
+    if not positions:
+        return {}
+    module.eval()
+    with torch.enable_grad():
+        batch = collect(data, split, positions)
+        figures = draw_cases(module, batch, classes=data.classes, modalities=data.modalities)
+    return save_figures(figures, folder)

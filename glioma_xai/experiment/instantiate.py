@@ -1,0 +1,141 @@
+"""Config to objects: the only place that calls hydra.utils.instantiate."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from glioma_xai.config import conf_dir
+from glioma_xai.data import GliomaDataModule
+from glioma_xai.errors import ConfigError
+from glioma_xai.losses.objective import Objective
+from glioma_xai.losses.schedules import constant
+from glioma_xai.training.guidance import Attribution, Guidance
+from glioma_xai.training.module import GuidedClassifier
+
+
+@cache
+def known_targets() -> frozenset[str]:
+    """Every `_target_` that our own configs name; exact names, because prefixes are not safe."""
+    names: set[str] = set()
+    for path in conf_dir().rglob("*.yaml"):
+        names.update(re.findall(r"_target_:\s*([\w.]+)", path.read_text()))
+    return frozenset(names)
+
+
+def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
+    """Refuse callables that a config from a run folder may not name.
+
+    Args:
+        config: As read from ``<run>/.hydra/config.yaml``.
+        trust: Packages of the user's own whose callables are allowed.
+
+    Raises:
+        ConfigError: At the first other ``_target_``.
+    """
+
+    def walk(node: object, path: str) -> None:
+        if isinstance(node, dict):
+            target = node.get("_target_")
+            if target is not None and str(target) not in known_targets():
+                package = str(target).split(".", 1)[0]
+                if package not in trust:
+                    raise ConfigError(
+                        f"{path}_target_: expected one of the classes that glioma_xai's own "
+                        f"configs name, found {target}. If the run folder is yours, add "
+                        f"trust=[{package}]."
+                    )
+            for key, value in node.items():
+                walk(value, f"{path}{key}.")
+        elif isinstance(node, list):
+            for index, value in enumerate(node):
+                walk(value, f"{path}{index}.")
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+
+
+def build_data(config: DictConfig) -> GliomaDataModule:
+    """The DataModule; its randomness comes from the run's seed."""
+    return cast("GliomaDataModule", instantiate(config.data, _convert_="all"))
+
+
+def build_model(config: DictConfig, *, input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The network for the data's shape and classes."""
+    model = instantiate(
+        config.model, input_shape=tuple(input_shape), classes=classes, _convert_="all"
+    )
+    return cast("nn.Module", model)
+
+
+def build_attribution(config: DictConfig) -> Attribution:
+    """The composite's name and its options; options that are null keep the rule's default."""
+    values = cast("dict[str, Any]", OmegaConf.to_container(config.attribution, resolve=True))
+    named = {key: values.pop(key) for key in ("composite", "target", "layer")}
+    options = {key: value for key, value in values.items() if value is not None}
+    return Attribution(**named, options=options)
+
+
+def build_module(
+    config: DictConfig, *, data: GliomaDataModule, model: nn.Module
+) -> GuidedClassifier:
+    """The LightningModule for a model and its data (set up, for class weights)."""
+    loss = config.loss
+    schedule = constant if loss.schedule is None else instantiate(loss.schedule)
+    objective = Objective(
+        guidance_weight=loss.guidance_weight,
+        consistency_weight=loss.consistency_weight,
+        schedule=schedule,
+        combine=loss.combine,
+        class_weights=data.class_weights() if config.class_weights == "balanced" else None,
+    )
+    guidance = Guidance(
+        loss=None if loss.guidance is None else instantiate(loss.guidance),
+        probe=loss.probe,
+        warm_start_epochs=loss.warm_start_epochs,
+        exchange_share=loss.exchange_share,
+        guided_share=loss.guided_share,
+        every_n_steps=loss.every_n_steps,
+    )
+    return GuidedClassifier(
+        model,
+        attribution=build_attribution(config),
+        guidance=guidance,
+        objective=objective,
+        optimizer=instantiate(config.optimizer),
+        scheduler=None if not config.scheduler else instantiate(config.scheduler),
+        seed=config.seed,
+    )
+
+
+def build_callbacks(config: DictConfig, *, run: Path) -> dict[str, Callback]:
+    """The configured callbacks by name; ``best`` writes into the run's folder."""
+    callbacks: dict[str, Callback] = {}
+    for name, node in config.callbacks.items():
+        if node is None:
+            continue
+        extra = {"folder": str(run / "checkpoints")} if name == "best" else {}
+        callbacks[str(name)] = instantiate(node, **extra)
+    return callbacks
+
+
+def build_loggers(config: DictConfig) -> list[Logger]:
+    """The configured loggers."""
+    nodes = config.logger or {}
+    return [instantiate(node) for node in nodes.values() if node is not None]
+
+
+def build_trainer(
+    config: DictConfig, *, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+) -> Trainer:
+    """The Trainer; without loggers Lightning's own is off too."""
+    trainer = instantiate(
+        config.trainer, callbacks=list(callbacks), logger=list(loggers) or False, _convert_="all"
+    )
+    return cast("Trainer", trainer)

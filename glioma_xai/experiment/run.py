@@ -1,0 +1,166 @@
+"""One run: seed, data, network, training, evaluation, report."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from glioma_xai.errors import ConfigError, RunError
+from glioma_xai.experiment import instantiate
+from glioma_xai.experiment.cases import draw_validation_cases
+from glioma_xai.experiment.lifecycle import (
+    AtomicCheckpointIO,
+    Interrupted,
+    RunStatus,
+    StatusEpoch,
+    interruptible,
+    load_checkpoint,
+)
+from glioma_xai.experiment.report import headline, write_results
+from glioma_xai.experiment.results import evaluate_splits
+from glioma_xai.experiment.saved import read_config
+from glioma_xai.training.callbacks import (
+    BestCheckpoint,
+    EpochSeed,
+    MetricsTable,
+    ProgressBar,
+    RelevancePanels,
+)
+
+
+def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
+    """Train, evaluate and report one run in its folder.
+
+    Args:
+        config: Checked config of `train`.
+        folder: The run's folder; ``status.json`` in it tells how far the run is.
+        resume: Go on from ``checkpoints/last.ckpt``.
+
+    Returns:
+        The validation score that chose the epoch, for a sweeper to maximise.
+
+    Raises:
+        GliomaXaiError: For what a user can mend; ``status.json`` then says ``failed``.
+    """
+    status = RunStatus(folder)
+    status.update()
+    loggers: list[Logger] = []
+    try:
+        with interruptible():
+            loggers = instantiate.build_loggers(config)
+            score = _work(config, folder, status=status, loggers=loggers, resume=resume)
+    except Interrupted as error:
+        status.end("interrupted", error)
+        _close(loggers, error.exit_code)
+        raise
+    except BaseException as error:
+        status.end("failed", error)
+        _close(loggers, 1)
+        raise
+    status.end("finished")
+    _close(loggers, 0)
+    return score
+
+
+def _work(
+    config: DictConfig, folder: Path, *, status: RunStatus, loggers: list[Logger], resume: bool
+) -> float:
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    started = time.monotonic()
+    data = instantiate.build_data(config)
+    data.setup("fit")
+    data.write_splits(folder / "splits.csv")
+    status.update(left_out=[str(problem) for problem in data.left_out])
+    model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
+    module = instantiate.build_module(config, data=data, model=model)
+    callbacks = instantiate.build_callbacks(config, run=folder)
+    best = callbacks.get("best")
+    if not isinstance(best, BestCheckpoint):
+        raise ConfigError(
+            "callbacks.best: expected glioma_xai.training.callbacks.BestCheckpoint, found "
+            f"{type(best).__name__}. Keep the default and change its monitor."
+        )
+    trainer = instantiate.build_trainer(
+        config,
+        callbacks=[
+            *callbacks.values(),
+            EpochSeed(config.seed),
+            StatusEpoch(status),
+            MetricsTable(folder / "metrics.csv"),
+            ProgressBar(),
+            RelevancePanels(
+                draw_validation_cases(data, count=config.overlays),
+                folder / "relevance" / "validation",
+            ),
+        ],
+        loggers=loggers,
+    )
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    _log_config(config, loggers)
+    last = folder / "checkpoints" / "last.ckpt"
+    if resume and last.is_file():
+        load_checkpoint(folder, name="last")  # refuses a broken or unsafe one by name
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path=str(last) if resume and last.is_file() else None,
+        weights_only=True,
+    )
+    checkpoint = load_checkpoint(folder)
+    module.load_state_dict(checkpoint["state_dict"])
+    results = evaluate_splits(config, data=data, module=module, epoch=int(checkpoint["epoch"]))
+    score = float(best.best_model_score if best.best_model_score is not None else torch.nan)
+    results = results.with_training(
+        selected_by=best.monitor,
+        selection_score=score,
+        wall_seconds=round(time.monotonic() - started, 1),
+    )
+    summary = write_results(results, config, data=data, module=module, folder=folder)
+    print(headline(summary))
+    print(f"report: {folder / 'report.html'}")
+    return score
+
+
+def resume_run(folder: Path, overrides: Sequence[str], *, multirun: bool) -> None:
+    """Go on with an interrupted run, in its folder, with its own config.
+
+    Raises:
+        ConfigError: If another setting is given; a run that goes on keeps its own.
+        RunError: If the folder is no run, or the run is finished.
+    """
+    if multirun:
+        raise ConfigError(
+            "resume with -m: expected a single run's folder, found a multirun. Resume each run of "
+            "the sweep by itself."
+        )
+    if overrides:
+        raise ConfigError(
+            f"resume: expected no other settings, found {' '.join(overrides)}. A run goes on with "
+            "its own config; leave them out or start a new run."
+        )
+    config = read_config(folder)
+    status = folder / "status.json"
+    if status.is_file() and json.loads(status.read_text()).get("state") == "finished":
+        raise RunError(
+            f"{folder}: expected an unfinished run, found a finished one. Nothing to do."
+        )
+    run(config, folder, resume=True)
+
+
+def _log_config(config: DictConfig, loggers: Sequence[Logger]) -> None:
+    values = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(values, dict)
+    for logger in loggers:
+        logger.log_hyperparams({str(key): value for key, value in values.items()})
+
+
+def _close(loggers: Sequence[Logger], exit_code: int) -> None:
+    """End the W&B run of this job, or the next job in the process would go on in it."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(exit_code=exit_code)

@@ -1,0 +1,141 @@
+"""A finished run read back: its config, its data or other data, its network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from glioma_xai.config import check_config, compose_config, known_keys, nearest
+from glioma_xai.data import GliomaDataModule
+from glioma_xai.errors import CohortError, ConfigError, RunError
+from glioma_xai.experiment import instantiate
+from glioma_xai.experiment.lifecycle import load_checkpoint
+from glioma_xai.training.module import GuidedClassifier
+
+# what a network was trained for; other data must be brought into the same form
+_OF_THE_NETWORK = (
+    "classes",
+    "modalities",
+    "spatial_dims",
+    "spatial_size",
+    "spacing_mm",
+    "normalisation",
+    "region",
+)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run that has a checkpoint.
+
+    Args:
+        folder: Its folder.
+        config: The config that it was trained with, ``data`` possibly replaced.
+        other_data: Whether ``data`` differs from the run's own.
+    """
+
+    folder: Path
+    config: DictConfig
+    other_data: bool
+
+
+def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
+    """The config of a run, resolved for its folder as it lies now.
+
+    Raises:
+        RunError: If this is no run folder.
+        ConfigError: If it names callables that are not trusted.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise RunError(
+            f"{folder}: expected a run folder with .hydra/config.yaml, found "
+            f"{'no such folder' if not folder.exists() else 'none'}. Runs lie in "
+            "runs/<experiment>/<date>."
+        )
+    try:
+        config = OmegaConf.load(path)
+        assert isinstance(config, DictConfig)
+    except Exception as error:  # yaml and omegaconf raise many kinds
+        raise RunError(
+            f"{path}: expected a config, found a file that is none ({error})."
+        ) from error
+    config.paths.run = str(folder)
+    instantiate.check_trust(config, trust=trust)
+    check_config(config)
+    return config
+
+
+def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = ()) -> SavedRun:
+    """Read a run's config and apply the ``data`` overrides of a command line.
+
+    ``data=<name>`` replaces the data's config, except for what the network needs (channels, size,
+    spacing, ...), which stays the run's unless overridden; without it ``data.<key>=`` changes the
+    run's own data.
+
+    Raises:
+        ConfigError: For an unknown key.
+        RunError: If the folder is no run.
+    """
+    config = read_config(folder, trust=trust)
+    wanted = [word for word in overrides if word.startswith(("data=", "data.", "paths."))]
+    for word in set(overrides) - set(wanted):
+        key = word.partition("=")[0]
+        raise ConfigError(f"{key}: not a key of this command. {nearest(key, known_keys('train'))}")
+    if not wanted:
+        return SavedRun(folder, config, other_data=False)
+    if any(word.startswith("data=") for word in wanted):
+        fresh = compose_config("train", wanted).data
+        given = {word.partition("=")[0].removeprefix("data.") for word in wanted}
+        for key in _OF_THE_NETWORK:
+            if key not in given:
+                fresh[key] = config.data[key]
+        config.data = fresh
+    else:
+        _change_data(config, wanted)
+    check_config(config)
+    return SavedRun(folder, config, other_data=True)
+
+
+def _change_data(config: DictConfig, overrides: Sequence[str]) -> None:
+    changed = compose_config("train", [f"data={config.data.reader}", *overrides])
+    for word in overrides:
+        key = word.partition("=")[0]
+        try:
+            OmegaConf.update(config, key, OmegaConf.select(changed, key), merge=False)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{key}: {error}") from error
+
+
+def load_module(saved: SavedRun, data: GliomaDataModule) -> tuple[GuidedClassifier, int]:
+    """The trained network for data that is set up, and the epoch that validation chose.
+
+    Raises:
+        CohortError: If the data has other channels, classes or sizes than the network.
+        RunError: If the checkpoint is missing, broken, or of another network.
+    """
+    checkpoint = load_checkpoint(saved.folder)
+    model = instantiate.build_model(
+        saved.config, input_shape=data.input_shape, classes=len(data.classes)
+    )
+    module = instantiate.build_module(saved.config, data=data, model=model)
+    weights = checkpoint["state_dict"]
+    expected = {name: tuple(v.shape) for name, v in module.state_dict().items()}
+    found = {name: tuple(v.shape) for name, v in weights.items()}
+    differing = sorted(k for k in expected.keys() | found if expected.get(k) != found.get(k))
+    if differing:
+        first = differing[0]
+        fix = (
+            "The data must have the run's channels, classes and size: "
+            f"data.modalities={list(data.modalities)}, data.spatial_size="
+            f"{list(data.input_shape[1:])}, data.classes={list(data.classes)}."
+        )
+        raise (CohortError if saved.other_data else RunError)(
+            f"{saved.folder}: expected a checkpoint with {first} of shape {expected.get(first)}, "
+            f"found {found.get(first)} ({len(differing)} entries differ). {fix}"
+        )
+    module.load_state_dict(weights)
+    module.eval()
+    return module, int(checkpoint["epoch"])

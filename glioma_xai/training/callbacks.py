@@ -1,0 +1,147 @@
+"""Lightning callbacks: best checkpoint, metrics.csv, seeds by epoch, overlays for the logger."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import WandbLogger
+
+from glioma_xai.errors import ConfigError
+
+_MIXING_PRIME = 1_000_003  # keeps (seed, epoch) pairs apart
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt`` by a validation metric and ``checkpoints/last.ckpt``.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+        monitor: Logged validation metric that chooses the epoch. Never a test metric.
+        mode: Whether the larger or the smaller value is better.
+
+    Raises:
+        ConfigError: If ``monitor`` looks at test data.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str = "validation/auc",
+        mode: Literal["min", "max"] = "max",
+        folder: str = "checkpoints",
+    ) -> None:
+        if not monitor.startswith("validation/"):
+            raise ConfigError(
+                f"callbacks.best.monitor: expected a metric of the validation split, found "
+                f"{monitor}. Choose for example validation/auc."
+            )
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )
+
+
+class EpochSeed(Callback):
+    """Makes dropout and every other draw a function of (seed, epoch), so that a resumed run agrees.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reseed torch and tell the data its epoch."""
+        epoch = trainer.current_epoch
+        torch.manual_seed(self.seed * _MIXING_PRIME + epoch * 1009 + trainer.global_rank)
+        data = getattr(trainer, "datamodule", None)
+        if data is not None:
+            data.set_epoch(epoch)
+
+
+class MetricsTable(Callback):
+    """Writes ``metrics.csv``, one row an epoch, whole at any time.
+
+    Args:
+        path: The file. Rows of earlier epochs are kept when a run goes on.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows: list[dict[str, str]] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read back the rows of the epochs that are done."""
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self.rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row."""
+        if not trainer.is_global_zero:
+            return
+        values = {
+            name: f"{float(value):.6g}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if name.split("/", 1)[0] in {"train", "validation"} and not name.endswith("_step")
+        }
+        self.rows.append({"epoch": str(trainer.current_epoch), **values})
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        part.replace(self.path)
+
+
+class ProgressBar(RichProgressBar):
+    """Rich progress bar that shows epoch, both loss parts and validation scores."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Only what was asked for, without Lightning's version number."""
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return items
+
+
+class RelevancePanels(Callback):
+    """Overlays of a fixed set of validation cases, each epoch, to the logger and the run folder.
+
+    Args:
+        draw: Turns the module into one figure a case, called with the module after validation.
+        folder: Where the newest picture of each case is kept.
+    """
+
+    def __init__(self, draw: Callable[[LightningModule], dict[str, Figure]], folder: Path) -> None:
+        self.draw = draw
+        self.folder = folder
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, save and log."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for case, figure in self.draw(pl_module).items():
+            file = self.folder / f"{case}.png"
+            figure.savefig(file, dpi=80)
+            figure.clear()
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(key=f"relevance/{case}", images=[str(file)])

@@ -1,0 +1,146 @@
+"""How a batch is guided: which relevance, at which input, for which samples and steps."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from glioma_xai.attribution import LiveComposite, build_composite, compute_relevance
+from glioma_xai.errors import ConfigError
+from glioma_xai.losses import probes
+
+GuidanceLoss = Callable[[Tensor, Tensor], Tensor]
+ProbeName = Literal["image", "scaled", "mixed", "noise"]
+PROBES: Mapping[str, probes.Probe] = {
+    "image": probes.image,
+    "scaled": probes.scaled,
+    "mixed": probes.mixed,
+    "noise": probes.noise,
+}
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A composite by name with its options, and the output that is explained.
+
+    Args:
+        composite: Name in ``glioma_xai.attribution.COMPOSITES``.
+        target: Output that is explained: label, contrastive, predicted, random, all, ...
+        layer: Named layer at which relevance is read; None for the input.
+        options: Options of the composite, such as ``epsilon``.
+    """
+
+    composite: str = "epsilon_plus"
+    target: str = "label"
+    layer: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    _built: dict[tuple[int, tuple[int, ...]], LiveComposite] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def composite_for(self, model: nn.Module, input_shape: tuple[int, ...]) -> LiveComposite:
+        """The composite for a network and an input shape, built once.
+
+        Raises:
+            CompatibilityError: If the network has a layer that the composite cannot treat.
+        """
+        key = (id(model), input_shape)
+        if key not in self._built:
+            self._built[key] = build_composite(
+                self.composite, model, input_shape=input_shape, layer=self.layer, **self.options
+            )
+        return self._built[key]
+
+    def relevance(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        *,
+        labels: Tensor | None = None,
+        create_graph: bool = False,
+        target: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, classes) and relevance (B, C, *spatial), out of one forward pass."""
+        with torch.enable_grad():
+            return compute_relevance(
+                model,
+                images,
+                self.composite_for(model, tuple(images.shape[1:])),
+                labels=labels,
+                target=target or self.target,
+                create_graph=create_graph,
+                generator=generator,
+            )
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """When and where relevance is guided in training.
+
+    Args:
+        loss: Function of relevance (B, C, *spatial) and lesion mask (B, 1, *spatial) to (B,); None
+            switches guidance off.
+        probe: Input at which relevance is read.
+        warm_start_epochs: First epochs that see exchanged backgrounds and no guidance.
+        exchange_share: Share of the batches after them whose backgrounds are exchanged.
+        guided_share: Share of each batch whose relevance is computed, to save time.
+        every_n_steps: Relevance is computed at every n-th step only.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    loss: GuidanceLoss | None = None
+    probe: ProbeName = "image"
+    warm_start_epochs: int = 0
+    exchange_share: float = 0.0
+    guided_share: float = 1.0
+    every_n_steps: int = 1
+
+    def __post_init__(self) -> None:
+        limits = {
+            "probe": self.probe in PROBES,
+            "warm_start_epochs": self.warm_start_epochs >= 0,
+            "exchange_share": 0 <= self.exchange_share <= 1,
+            "guided_share": 0 < self.guided_share <= 1,
+            "every_n_steps": self.every_n_steps >= 1,
+        }
+        for name, fits in limits.items():
+            if not fits:
+                raise ConfigError(
+                    f"loss.{name}: expected {_RANGES[name]}, found {getattr(self, name)}. "
+                    f"Change loss.{name}."
+                )
+
+    def guided_count(self, batch_size: int) -> int:
+        """How many samples of a batch have their relevance computed, at least one."""
+        return max(1, round(self.guided_share * batch_size))
+
+
+_RANGES = {
+    "probe": f"one of {', '.join(PROBES)}",
+    "warm_start_epochs": "a number of epochs, 0 or more",
+    "exchange_share": "a share in [0, 1]",
+    "guided_share": "a share in (0, 1]",
+    "every_n_steps": "1 or more",
+}
+
+
+@contextmanager
+def still_statistics(model: nn.Module) -> Iterator[None]:
+    """BatchNorm's running statistics are afterwards what they were: for extra passes in a step."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [dict(layer._buffers) for layer in layers]
+    try:
+        for layer, buffers in zip(layers, kept, strict=True):
+            for name, buffer in buffers.items():  # the graph of the first pass holds the originals
+                layer._buffers[name] = None if buffer is None else buffer.clone()
+        yield
+    finally:
+        for layer, buffers in zip(layers, kept, strict=True):
+            layer._buffers.update(buffers)
