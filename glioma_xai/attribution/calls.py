@@ -1,0 +1,238 @@
+"""One call of a layer as its rule sees it: what it read, what it put out, its live weights."""
+
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from glioma_xai.attribution.batchnorm import Affine
+from glioma_xai.attribution.layers import LinearMap
+from glioma_xai.attribution.provenance import is_nonnegative
+from glioma_xai.attribution.stabilizer import Stabilizer
+from glioma_xai.attribution.tape import FoldedNorm
+
+
+class Rule(Protocol):
+    """What a call needs of its rule."""
+
+    closed: bool
+    emits_relevance: bool
+    stabilizer: Stabilizer
+
+    @property
+    def coefficients(self) -> bool:
+        """True if the backward pass carries coefficients, False if it carries relevance."""
+
+
+class WeightRule(Rule, Protocol):
+    """The rule of a convolution or linear layer."""
+
+    def distribute(self, call: "LayerCall", gradient: Tensor) -> Tensor:
+        """Return the coefficient of the call's values, or their relevance."""
+
+
+class Call:
+    """One call of a layer, active as long as its rule's composite is in place.
+
+    Args:
+        rule: Distributes the relevance.
+        values: What the layer read.
+        output: What the layer put out.
+    """
+
+    def __init__(self, rule: Rule, *, values: Tensor, output: Tensor) -> None:
+        self.rule = rule
+        self.values = values
+        self._written = output
+        self._version = output._version
+
+    @property
+    def active(self) -> bool:
+        """True while the rule's composite is in place."""
+        return not self.rule.closed
+
+    @property
+    def output(self) -> Tensor:
+        """The output; computed anew if a later step has overwritten it in place."""
+        if self._written._version == self._version:
+            return self._written
+        return self._respond_again()
+
+    def shares(self, gradient: Tensor, response: Tensor) -> Tensor:
+        """Return the output's relevance per unit of ``response``.
+
+        Args:
+            gradient: What the backward pass carries.
+            response: The denominator, as large as the output.
+        """
+        if self.rule.coefficients:
+            return self.rule.stabilizer.scale(gradient, self.output, response)
+        return self.rule.stabilizer.divide(gradient, response)
+
+    def _respond_again(self) -> Tensor:
+        raise NotImplementedError
+
+
+class LayerCall(Call):
+    """One call of a convolution or linear layer, with the BatchNorms that fold into it.
+
+    With a BatchNorm in front and one behind, the call stands for the three together: its weight is
+    W * scale_in * scale_out, its values are what the first BatchNorm read (after dropout's mask),
+    its output is what the second put out.
+
+    Args:
+        rule: Distributes the relevance.
+        module: The weight layer.
+        values: What the layer read.
+        output: What the layer put out.
+        norm: BatchNorm in front, whose shift counts as bias; None without.
+        pixels: The model's input if the layer reads it; None if it does not.
+    """
+
+    rule: WeightRule
+
+    def __init__(
+        self,
+        rule: WeightRule,
+        module: nn.Module,
+        *,
+        values: Tensor,
+        output: Tensor,
+        norm: FoldedNorm | None = None,
+        pixels: Tensor | None = None,
+    ) -> None:
+        super().__init__(rule, values=values if norm is None else norm.value, output=output)
+        self.linear = LinearMap(module)
+        self.pixels = pixels
+        self._module = module
+        self._read = values
+        self._norm = norm
+        self._outer: Affine | None = None
+        self._nonnegative: bool | None = None
+
+    def normalized(self, outer: Affine, output: Tensor) -> "LayerCall":
+        """Return this call together with the BatchNorm that read its output."""
+        call = LayerCall(
+            self.rule,
+            self._module,
+            values=self._read,
+            output=output,
+            norm=self._norm,
+            pixels=self.pixels,
+        )
+        call._outer = outer
+        return call
+
+    @property
+    def source(self) -> Tensor:
+        """The tensor that receives the coefficients, or the relevance."""
+        if self.rule.emits_relevance and self.rule.coefficients and self.pixels is not None:
+            return self.pixels
+        return self.values
+
+    @property
+    def nonnegative(self) -> bool:
+        """True if no value can be negative; False if that is not known."""
+        if self._nonnegative is None:
+            self._nonnegative = is_nonnegative(self.values)
+        return self._nonnegative
+
+    def _parameters(self) -> tuple[Tensor, Tensor | None]:
+        return cast(Tensor, self._module.weight), cast("Tensor | None", self._module.bias)
+
+    def _respond_again(self) -> Tensor:
+        if self._outer is not None:
+            return self._outer.apply()
+        return self.linear.apply(self._read, *self._parameters())
+
+    def weight(self) -> Tensor:
+        """Return the weight with the BatchNorms' scales in it."""
+        weight, _ = self._parameters()
+        if self._norm is not None:
+            scale, _ = self._norm.affine.scale_and_shift()
+            weight = self.linear.scale_inputs(weight, scale)
+        if self._outer is not None:
+            scale, _ = self._outer.scale_and_shift()
+            weight = self.linear.scale_outputs(weight, scale)
+        return weight
+
+    def bias(self) -> Tensor | None:
+        """Return what is added to W a: (O,); or (1 or B, O, ...) where a folded shift met a border.
+
+        The shift of a BatchNorm in front passes dropout's mask and the layer's zero padding, so
+        near the border and under dropout it adds less than inside.
+        """
+        weight, bias = self._parameters()
+        if self._norm is not None:
+            bias = self.linear.apply(self._norm.shift(), weight, bias)
+        if self._outer is None:
+            return bias
+        scale, shift = self._outer.scale_and_shift()
+        if bias is None:
+            return shift
+        if bias.ndim > 1:
+            scale, shift = as_channels(scale, bias.ndim), as_channels(shift, bias.ndim)
+        return bias * scale + shift
+
+    def respond(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return weight * values + bias, for modified weights, values and bias."""
+        if bias is None or bias.ndim == 1:
+            return self.linear.apply(values, weight, bias)
+        return self.linear.apply(values, weight) + bias
+
+    def spread(self, shares: Tensor, weight: Tensor) -> Tensor:
+        """Return weight^T * shares in the shape of the values."""
+        return self.linear.transpose(shares, weight, self.values)
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return the source's coefficient, or its relevance where the rule emits that."""
+        result = self.rule.distribute(self, gradient)
+        if self.rule.emits_relevance:
+            return result.reshape(self.source.shape)
+        return result if self.rule.coefficients else self.values * result
+
+
+class NormCall(Call):
+    """A BatchNorm that stands alone: a diagonal linear layer under the epsilon rule."""
+
+    def __init__(self, rule: Rule, affine: Affine, *, values: Tensor, output: Tensor) -> None:
+        super().__init__(rule, values=values, output=output)
+        self._affine = affine
+
+    def _respond_again(self) -> Tensor:
+        return self._affine.apply()
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return the coefficient of what the BatchNorm read, or its relevance."""
+        scale, _ = self._affine.scale_and_shift()
+        result = self.shares(gradient, self.output) * as_channels(scale, gradient.ndim)
+        return result if self.rule.coefficients else self.values * result
+
+
+class PoolCall(Call):
+    """An average pool: its natural backward spreads the shares over what it read."""
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return the shares, for the output itself."""
+        return self.shares(gradient, self.output)
+
+
+class InputCall(Call):
+    """The model's input: turns its coefficient into its relevance."""
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return input * coefficient."""
+        return self.values * gradient
+
+
+class OutputCall(Call):
+    """The model's output: turns relevance that an attributor sends in into a coefficient."""
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return relevance / output; 0 for an output of 0, which has nothing to explain."""
+        silent = self.values == 0
+        return (gradient / self.values.masked_fill(silent, 1)).masked_fill(silent, 0)
+
+
+def as_channels(vector: Tensor, ndim: int) -> Tensor:
+    """View one value a channel so that it broadcasts over (B, C, ...)."""
+    return vector.view(1, -1, *[1] * (ndim - 2))

@@ -1,0 +1,145 @@
+"""Which layers relevance can pass, and what to do about the others."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from glioma_xai.attribution.batchnorm import BATCH_NORMS
+from glioma_xai.attribution.layers import CONVOLUTIONS, WEIGHT_LAYERS
+from glioma_xai.errors import CompatibilityError
+from glioma_xai.records import Problem
+
+AVERAGE_POOLS = (
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+VIEWS = (nn.Flatten, nn.Identity)
+# Positively homogeneous of degree one: their natural gradient hands coefficients on exactly.
+NATURAL = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+    nn.Unflatten,
+    nn.ZeroPad1d,
+    nn.ZeroPad2d,
+    nn.ZeroPad3d,
+    nn.ReflectionPad1d,
+    nn.ReflectionPad2d,
+    nn.ReflectionPad3d,
+    nn.ReplicationPad1d,
+    nn.ReplicationPad2d,
+    nn.ReplicationPad3d,
+    nn.Upsample,
+    nn.PixelShuffle,
+)
+COVERED = (*WEIGHT_LAYERS, *BATCH_NORMS, *AVERAGE_POOLS, *DROPOUTS, *VIEWS, *NATURAL)
+
+_ACTIVATION = "is no piecewise-linear activation"
+_NORMALIZATION = "normalises by statistics of each sample, through which relevance is not defined"
+_REASONS: tuple[tuple[tuple[type[nn.Module], ...], str, str], ...] = (
+    (
+        (nn.ReLU6, nn.Hardtanh, nn.Threshold, nn.RReLU),
+        "is not homogeneous: where it saturates, relevance would vanish",
+        "replace it by ReLU or LeakyReLU",
+    ),
+    (
+        (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm, nn.LocalResponseNorm),
+        _NORMALIZATION,
+        "replace it by BatchNorm",
+    ),
+    (
+        (nn.modules.conv._ConvTransposeNd,),
+        "is a transposed convolution, for which no rule is implemented",
+        "replace it by Upsample and a convolution",
+    ),
+    (
+        (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
+        "multiplies activations with each other",
+        "use a convolutional network",
+    ),
+    (
+        (nn.Softmax, nn.LogSoftmax, nn.Softmin),
+        "turns logits into probabilities",
+        "let the model return logits",
+    ),
+)
+_ACTIVATION_MODULE = "torch.nn.modules.activation"
+
+
+def uncovered(model: nn.Module) -> Iterator[Problem]:
+    """Yield each layer of ``model`` that no rule of layer-wise relevance propagation covers."""
+    for name, module in model.named_modules():
+        path = name or "the model"
+        if isinstance(module, nn.MultiheadAttention) or not list(module.children()):
+            problem = _problem(path, module)
+            if problem is not None:
+                yield problem
+
+
+def _problem(path: str, module: nn.Module) -> Problem | None:
+    if isinstance(module, CONVOLUTIONS) and module.padding_mode != "zeros":
+        return _describe(
+            path,
+            module,
+            f"pads with padding_mode={module.padding_mode!r}",
+            "use padding_mode='zeros', or a padding layer in front",
+        )
+    if isinstance(module, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d) and module.return_indices:
+        return _describe(path, module, "returns indices", "use return_indices=False")
+    if isinstance(module, COVERED):
+        return None
+    if type(module).forward is nn.Module.forward:
+        return None  # a container without children, never called
+    for kinds, why, fix in _REASONS:
+        if isinstance(module, kinds):
+            return _describe(path, module, why, fix)
+    if type(module).__module__ == _ACTIVATION_MODULE:
+        return _describe(path, module, _ACTIVATION, "replace it by ReLU")
+    if list(module.parameters(recurse=False)) or type(module).__module__.startswith("torch.nn."):
+        why = "is a kind of layer that no rule is implemented for"
+        return _describe(path, module, why, "build it from convolutions, linear layers and ReLU")
+    return None
+
+
+def _describe(path: str, module: nn.Module, why: str, fix: str) -> Problem:
+    return Problem(
+        where=f"{type(module).__name__} at {path}",
+        expected="a layer that relevance can pass",
+        found=f"one that {why}",
+        fix=f"{fix[0].upper()}{fix[1:]}, or choose attribution=gradient.",
+    )
+
+
+def refuse_uncovered(model: nn.Module) -> None:
+    """Raise if a layer of the model is not covered.
+
+    Raises:
+        CompatibilityError: Names the first such layer and how many more there are.
+    """
+    problems = list(uncovered(model))
+    if not problems:
+        return
+    first = problems[0]
+    more = f" ({len(problems) - 1} more such layers)" if len(problems) > 1 else ""
+    fix = f"{first.fix[0].lower()}{first.fix[1:]}"
+    raise CompatibilityError(
+        f"{first.where}: {fix} Expected {first.expected}, got {first.found}.{more}"
+    )
+
+
+def has_inplace(module: nn.Module) -> bool:
+    """Return whether the module overwrites what it reads."""
+    flag = getattr(module, "inplace", False)
+    return isinstance(flag, bool) and flag and not isinstance(module, torch.jit.ScriptModule)
