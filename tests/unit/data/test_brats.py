@@ -1,0 +1,111 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from glioma_xai.data.brats import list_brats, patient_of, site_of
+from glioma_xai.data.layout import LABEL_SCHEMES
+from glioma_xai.errors import CohortError
+from tests.unit.data.small_cohorts import case_arrays, save, write_case
+
+CLASSES = ("LGG", "HGG")
+
+
+def test_2018_folders_give_grade_site_and_patient(brats_root: Path):
+    listing = list_brats(brats_root, classes=CLASSES)
+    assert [s.label for s in listing.subjects].count(1) == 6
+    first = listing.subjects[0]
+    assert (first.subject_id, first.patient_id, first.site) == (
+        "Brats18_CBICA_001_1",
+        "Brats18_CBICA_001",
+        "CBICA",
+    )
+    assert set(first.images) == {"t1", "t1ce", "t2", "flair"}
+    assert first.lesion_mask is not None
+    assert first.lesion_mask.name == "Brats18_CBICA_001_1_seg.nii.gz"
+    assert listing.problems == ()
+    assert listing.label_values == LABEL_SCHEMES["brats2018"]
+
+
+def test_2020_grades_come_from_the_mapping_and_case_355_is_found(tmp_path: Path):
+    root = tmp_path / "MICCAI_BraTS2020_TrainingData"
+    write_case(root, "BraTS20_Training_001")
+    folder = root / "BraTS20_Training_355"
+    for name, array in case_arrays().items():
+        stem = "W39_1998.09.19_Segm" if name == "seg" else f"BraTS20_Training_355_{name}"
+        save(folder / f"{stem}.nii", array)
+    (root / "name_mapping.csv").write_text(
+        "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,"
+        "BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
+        "HGG,Brats17_CBICA_AAB_1,Brats18_CBICA_AAB_1,NA,BraTS19_CBICA_AAB_1,BraTS20_Training_001\n"
+        "LGG,NA,NA,NA,BraTS19_TMC_06290_1,BraTS20_Training_355\n"
+    )
+    listing = list_brats(tmp_path, classes=CLASSES)
+    assert [(s.subject_id, s.label, s.site) for s in listing.subjects] == [
+        ("BraTS20_Training_001", 1, "CBICA"),
+        ("BraTS20_Training_355", 0, "TMC"),
+    ]
+    assert listing.subjects[1].lesion_mask == folder / "W39_1998.09.19_Segm.nii"
+    assert listing.problems == ()
+
+
+def test_2023_names_and_scheme(tmp_path: Path):
+    names = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
+    case = "BraTS-GLI-00017-001"
+    for name, array in case_arrays().items():
+        save(tmp_path / "HGG" / case / f"{case}-{names[name]}.nii.gz", array)
+    listing = list_brats(tmp_path, classes=CLASSES)
+    (subject,) = listing.subjects
+    assert set(subject.images) == {"t1", "t1ce", "t2", "flair"}
+    assert subject.patient_id == "BraTS-GLI-00017"
+    assert listing.label_values == LABEL_SCHEMES["brats2023"]
+
+
+@pytest.mark.parametrize(
+    ("case", "site", "patient"),
+    [
+        ("Brats18_2013_2_1", "2013", "Brats18_2013_2"),
+        ("Brats18_TCIA01_131_1", "TCIA01", "Brats18_TCIA01_131"),
+        ("BraTS19_CBICA_AAB_1", "CBICA", "BraTS19_CBICA_AAB"),
+        ("BraTS20_Training_001", None, "BraTS20_Training_001"),
+        ("BraTS2021_00000", None, "BraTS2021_00000"),
+        ("UCSF-PDGM-0004", None, "UCSF-PDGM-0004"),
+        ("Phantom_SiteA_0001_1", "SiteA", "Phantom_SiteA_0001"),
+    ],
+)
+def test_ids_name_site_and_patient(case: str, site: str | None, patient: str):
+    assert site_of(case) == site
+    assert patient_of(case) == patient
+
+
+def test_variants_and_excluded_cases_are_passed_over(brats_root: Path):
+    write_case(brats_root / "variants" / "removed" / "HGG", "Brats18_CBICA_001_1")
+    listing = list_brats(brats_root, classes=CLASSES, exclude=["Brats18_CBICA_003"])
+    assert len(listing.subjects) == 11
+
+
+def test_problems_name_case_and_fix(brats_root: Path):
+    write_case(brats_root, "Brats18_CBICA_100_1")  # below neither HGG nor LGG
+    write_case(brats_root / "LGG", "Brats18_CBICA_001_1")
+    (brats_root / "HGG/Brats18_TCIA01_000_1/Brats18_TCIA01_000_1_seg.nii.gz").unlink()
+    text = "\n".join(str(p) for p in list_brats(brats_root, classes=CLASSES).problems)
+    assert re.search(r"Brats18_CBICA_100_1: expected a grade, found none\. Put it", text)
+    assert re.search(r"Brats18_CBICA_001_1: expected one folder, found .*LGG.* and ", text)
+    assert re.search(r"TCIA01_000_1: expected a segmentation, found none\. It is used", text)
+
+
+def test_a_case_folder_without_files_is_a_case(brats_root: Path):
+    (brats_root / "LGG" / "Brats18_CBICA_200_1").mkdir()
+    (brats_root / "LGG" / "Brats18_CBICA_201_1").mkdir()
+    empty = [s for s in list_brats(brats_root, classes=CLASSES).subjects if not s.images]
+    assert [s.subject_id for s in empty] == ["Brats18_CBICA_200_1", "Brats18_CBICA_201_1"]
+
+
+def test_what_is_no_cohort_is_refused(tmp_path: Path, brats_root: Path):
+    with pytest.raises(CohortError, match=r"expected a folder at .*absent, found nothing there"):
+        list_brats(tmp_path / "absent", classes=CLASSES)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CohortError, match=r"expected folders like Brats18_.* found none"):
+        list_brats(tmp_path / "empty", classes=CLASSES)
+    with pytest.raises(CohortError, match=r"expected the classes G2, G3, found HGG, LGG\. Set"):
+        list_brats(brats_root, classes=("G2", "G3"))

@@ -1,0 +1,114 @@
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glioma_xai.data.brats import list_brats
+from glioma_xai.data.cache import PreparedCache, entry_key, prepare_subjects
+from glioma_xai.data.transforms import Geometry, Preparation, Prepared
+from glioma_xai.records import Subject
+
+SETTINGS = Preparation(
+    ("t2",), {"necrosis": 1, "oedema": 2, "enhancing": 4}, spatial_size=(16, 20), spacing_mm=None
+)
+
+
+@pytest.fixture
+def subjects(brats_root: Path) -> tuple[Subject, ...]:
+    return list_brats(brats_root, classes=("LGG", "HGG")).subjects
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_reads_what_the_first_wrote(subjects, tmp_path: Path):
+    cache = PreparedCache(tmp_path / "cache")
+    entries, problems = prepare_subjects(subjects, SETTINGS, cache)
+    assert problems == []
+    times = {path: path.stat().st_mtime_ns for path in cache.folder.rglob("*.npy")}
+    again, _ = prepare_subjects(subjects, SETTINGS, cache)
+    assert again == entries
+    assert times == {path: path.stat().st_mtime_ns for path in cache.folder.rglob("*.npy")}
+    assert cache.samples(entries[0].key).shape == (3, 3, 16, 20)  # slices 2 to 4
+
+
+def test_the_key_knows_files_and_settings(subjects):
+    subject = subjects[0]
+    key = entry_key(subject, SETTINGS.as_json())
+    assert key == entry_key(subject, SETTINGS.as_json())
+    other_settings = (
+        replace(SETTINGS, region="tumour_core"),
+        replace(SETTINGS, normalisation="percentile"),
+        replace(SETTINGS, label_values={"tumour": 1}),
+        replace(SETTINGS, spacing_mm=(1.0, 1.0)),
+    )
+    keys = {entry_key(subject, settings.as_json()) for settings in other_settings}
+    os.utime(subject.images["t2"], ns=(1, 1))
+    touched = entry_key(subject, SETTINGS.as_json())
+    assert len({key, touched, *keys}) == 6
+
+
+def test_a_changed_file_is_prepared_again(subjects, tmp_path: Path):
+    cache = PreparedCache(tmp_path / "cache")
+    (first,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
+    subjects[0].images["t2"].write_bytes(subjects[1].images["t2"].read_bytes())
+    (second,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
+    assert (cache.samples(first.key) != cache.samples(second.key)).any()
+
+
+def test_an_entry_without_arrays_is_no_entry(subjects, tmp_path: Path):
+    cache = PreparedCache(tmp_path / "cache")
+    (entry,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
+    next(cache.folder.rglob("*.npy")).unlink()
+    assert cache.geometry(entry.key) is None
+
+
+def _fill(folder: Path, subjects: tuple[Subject, ...]) -> None:
+    prepare_subjects(subjects, SETTINGS, PreparedCache(folder))
+
+
+def test_two_processes_fill_one_cache(subjects, tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    shared = tmp_path / "shared"
+    jobs = [context.Process(target=_fill, args=(shared, subjects)) for _ in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+        assert job.exitcode == 0
+    _fill(tmp_path / "alone", subjects)
+    assert contents(shared) == contents(tmp_path / "alone")
+
+
+def _write_slowly(folder: Path) -> None:
+    geometry = Geometry(slices=[])  # type: ignore[typeddict-item]
+    samples = np.zeros((4000, 1000), np.float16)
+    cache = PreparedCache(folder)
+    while True:
+        cache.write("0" * 32, Prepared(samples, geometry))
+
+
+def test_a_killed_process_leaves_no_half_entry(tmp_path: Path):
+    job = multiprocessing.get_context("fork").Process(target=_write_slowly, args=(tmp_path,))
+    job.start()
+    time.sleep(0.3)
+    os.kill(job.pid or 0, signal.SIGKILL)
+    job.join()
+    cache = PreparedCache(tmp_path)
+    if cache.geometry("0" * 32) is not None:
+        assert cache.samples("0" * 32).shape == (4000, 1000)
+        assert len(cache.samples("0" * 32)[-1]) == 1000
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path):
+    cache = PreparedCache(tmp_path)
+    unwritable = Prepared(np.zeros((1, 1), np.float16), Geometry(slices=[object()]))  # type: ignore
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        cache.write("1" * 32, unwritable)
+    assert contents(tmp_path) == {}

@@ -1,0 +1,310 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from glioma_xai.data import GliomaDataModule
+from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.records import Batch
+from tests.unit.data.small_cohorts import case_arrays, save, write_case
+
+
+def images_by_key(loader) -> dict[tuple[str, int], torch.Tensor]:
+    found = {}
+    for batch in loader:
+        keys = zip(batch["subject_id"], batch["slice_index"].tolist(), strict=True)
+        found |= dict(zip(keys, batch["image"], strict=True))
+    return found
+
+
+def test_batches_have_the_agreed_form(settings):
+    data = GliomaDataModule(**settings())
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch) == set(Batch.__annotations__)
+    assert data.input_shape == (3, 16, 20)
+    assert batch["image"].shape == (4, 3, 16, 20)
+    for name in ("lesion_mask", "brain_mask"):
+        assert batch[name].shape == (4, 1, 16, 20)
+        assert batch[name].dtype == torch.float32
+    for name in ("label", "index", "slice_index"):
+        assert batch[name].dtype == torch.int64
+    plain = next(iter(data.val_dataloader()))
+    assert (plain["image"] * (1 - plain["brain_mask"]) == 0).all()
+    assert data.normalised_range() == (-4.0, 6.0)
+    assert data.variants == ()
+
+
+def test_no_patient_in_two_splits_and_both_classes_in_each(settings):
+    data = GliomaDataModule(**settings())
+    splits = data.table.groupby("patient_id")["split"].nunique()
+    assert (splits == 1).all()
+    classes = data.table.groupby("split")["label"].nunique()
+    assert classes.to_dict() == {"train": 2, "validation": 2, "test": 2}
+    assert data.table["class"].map({"LGG": 0, "HGG": 1}).equals(data.table["label"])
+
+
+def test_random_numbers_do_not_depend_on_workers(settings):
+    loaders = [
+        GliomaDataModule(**settings(num_workers=workers)).train_dataloader() for workers in (0, 2)
+    ]
+    for epoch in (0, 1):
+        alone, shared = [], []
+        for loader, found in zip(loaders, (alone, shared), strict=True):
+            loader.sampler.set_epoch(epoch)
+            found.extend(loader)
+        for one, other in zip(alone, shared, strict=True):
+            torch.testing.assert_close(one["image"], other["image"], rtol=0, atol=0)
+            assert one["subject_id"] == other["subject_id"]
+
+
+def test_epochs_differ_and_a_later_start_gives_the_same_epoch(settings):
+    data = GliomaDataModule(**settings())
+    loader = data.train_dataloader()
+    first = images_by_key(loader)
+    loader.sampler.set_epoch(1)
+    second = images_by_key(loader)
+    assert any((first[key] != second[key]).any() for key in first)
+    resumed = GliomaDataModule(**settings())
+    resumed.set_epoch(1)
+    again = images_by_key(resumed.train_dataloader())
+    assert list(again) == list(second)
+    assert all((again[key] == second[key]).all() for key in second)
+
+
+def test_evaluation_is_in_the_order_of_the_table_and_unchanged(settings):
+    data = GliomaDataModule(**settings())
+    rows = data.table[data.table["split"] == "train"]
+    loaded = images_by_key(data.evaluation_loader("train"))
+    assert list(loaded) == list(zip(rows["subject_id"], rows["slice_index"], strict=True))
+    plain = GliomaDataModule(**settings(augmentation={"enabled": False}))
+    trained = images_by_key(plain.train_dataloader())
+    assert all((trained[key] == image).all() for key, image in loaded.items())
+    indices = torch.cat([batch["index"] for batch in data.evaluation_loader("train")])
+    assert indices.tolist() == list(range(len(rows)))
+
+
+def test_masks_of_other_patients_are_unknown_in_training_only(settings):
+    data = GliomaDataModule(**settings(mask_share=0.34))
+    known = {}
+    for batch in data.train_dataloader():
+        unknown = batch["lesion_mask"].isnan().flatten(1).all(1)
+        known |= dict(zip(batch["patient_id"], (~unknown).tolist(), strict=True))
+    assert 0 < sum(known.values()) < len(known)
+    for batch in data.evaluation_loader("train"):
+        assert not batch["lesion_mask"].isnan().any()
+
+
+def test_class_weights_and_balanced_sampling(settings, brats_root: Path):
+    for number in range(6, 9):
+        write_case(brats_root / "HGG", f"Brats18_CBICA_1{number}_1", seed=number)
+    data = GliomaDataModule(**settings(sampler="balanced"))
+    labels = data.table.loc[data.table["split"] == "train", "label"]
+    counts = labels.value_counts()
+    expected = [len(labels) / (2 * counts[label]) for label in (0, 1)]
+    torch.testing.assert_close(data.class_weights(), torch.tensor(expected, dtype=torch.float32))
+    drawn = []
+    loader = data.train_dataloader()
+    for epoch in range(60):
+        loader.sampler.set_epoch(epoch)
+        drawn += [labels.iloc[key.index] for key in loader.sampler]
+    assert abs(np.mean(drawn) - 0.5) < 4 * math.sqrt(0.25 / len(drawn))
+
+
+def test_variants_hold_the_same_samples(settings, brats_root: Path):
+    for grade in ("HGG", "LGG"):
+        for path in sorted((brats_root / grade).iterdir()):
+            arrays = case_arrays(int(path.name.split("_")[2]))
+            marked = {name: arrays[name].copy() for name in ("t2",)}
+            marked["t2"][:2, :2] = 3000
+            write_case(brats_root / "variants" / "swapped" / grade, path.name, **marked)
+    data = GliomaDataModule(**settings(spatial_size=[20, 24]))
+    assert data.variants == ("swapped",)
+    plain = images_by_key(data.evaluation_loader("test"))
+    swapped = images_by_key(data.evaluation_loader("test", variant="swapped"))
+    assert list(plain) == list(swapped)
+    for key, image in swapped.items():
+        corner = image[0, -2:, -2:]
+        assert (corner > 3).all()
+        assert (plain[key][0, -2:, -2:] == 0).all()
+    with pytest.raises(CohortError, match=r"variant must be one of swapped, got removed"):
+        data.evaluation_loader("test", variant="removed")
+
+
+def test_all_problems_are_listed_at_once(settings, brats_root: Path):
+    write_case(brats_root / "HGG", "Brats18_CBICA_301_1", t2=None)
+    write_case(brats_root / "HGG", "Brats18_CBICA_302_1", seg=None)
+    write_case(brats_root, "Brats18_CBICA_303_1")
+    data = GliomaDataModule(**settings())
+    with pytest.raises(CohortError, match=r"found 2\. Repair") as raised:
+        data.setup()
+    assert "Brats18_CBICA_301_1: expected t2, t1ce, flair, found t1ce, flair." in str(raised.value)
+    assert "Brats18_CBICA_303_1: expected a grade, found none." in str(raised.value)
+    texts = [str(problem) for problem in data.inspect()]
+    assert len(texts) == 3
+    assert texts[2].startswith("Brats18_CBICA_302_1: expected a segmentation, found none.")
+
+
+def test_skipping_and_excluding(settings, brats_root: Path):
+    write_case(brats_root / "HGG", "Brats18_CBICA_301_1", t2=None)
+    skipping = GliomaDataModule(**settings(on_error="skip"))
+    assert [problem.where for problem in skipping.left_out] == ["Brats18_CBICA_301_1"]
+    excluding = GliomaDataModule(**settings(exclude=["Brats18_CBICA_301_1"]))
+    assert excluding.left_out == []
+    pd.testing.assert_frame_equal(skipping.table, excluding.table)
+
+
+def test_splits_are_written_and_read_back(settings, tmp_path: Path):
+    data = GliomaDataModule(**settings())
+    data.write_splits(tmp_path / "run" / "splits.csv")
+    other = GliomaDataModule(**settings(splits_file=str(tmp_path / "run/splits.csv"), seed=5))
+    assert other.cohort.splits == data.cohort.splits
+    assert GliomaDataModule(**settings(seed=5)).cohort.splits != data.cohort.splits
+    assert GliomaDataModule(**settings(seed=5, split_seed=0)).cohort.splits == data.cohort.splits
+
+
+def test_ungraded_subjects_can_be_explained(settings, brats_root: Path):
+    write_case(brats_root, "Brats18_CBICA_303_1")
+    data = GliomaDataModule(**settings())
+    data.setup("predict")
+    assert len(data.table) == 2 * 13
+    samples = data.sample("Brats18_CBICA_303_1")
+    assert [sample["slice_index"] for sample in samples] == [2, 3]
+    assert samples[0]["label"] == -1
+    maps = torch.stack([sample["lesion_mask"][0] for sample in samples])
+    restored = data.restore("Brats18_CBICA_303_1", maps).get_fdata()
+    expected = case_arrays()["seg"] > 0
+    np.testing.assert_array_equal(restored[..., 2:4], expected[..., 2:4])
+    with pytest.raises(CohortError, match=r"got Brats18_CBICA_33_1 \(nearest: Brats18_CBICA_303_1"):
+        data.sample("Brats18_CBICA_33_1")
+
+
+def test_two_dimensional_manifest(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    rows = ["patient,slice,image,mask,grade"]
+    for number in range(12):
+        for k in (4, 6):
+            pixels = np.zeros((32, 28, 3), np.uint8)
+            pixels[6:26, 5:23] = rng.integers(60, 250, (20, 18, 3))
+            mask = np.zeros((32, 28), np.uint8)
+            mask[10:14, 8:12] = 255 * (k == 4)
+            Image.fromarray(pixels).save(tmp_path / f"{number}_{k}.png")
+            Image.fromarray(mask).save(tmp_path / f"{number}_{k}_mask.png")
+            rows.append(f"P{number},{k},{number}_{k}.png,{number}_{k}_mask.png,G{2 + number % 2}")
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    data = GliomaDataModule(
+        reader="manifest",
+        manifest=str(tmp_path / "m.csv"),
+        columns={"label": "grade"},
+        classes=["G2", "G3"],
+        modalities=["t1", "flair", "t1ce"],
+        spatial_size=[28, 32],
+        spacing_mm=None,
+        cache_dir=str(tmp_path / "cache"),
+        test_share=0.34,
+    )
+    assert len(data.table) == 24
+    assert data.table["patient_id"].nunique() == 12
+    with_tumour, without = data.sample("P3")
+    assert (with_tumour["slice_index"], without["slice_index"]) == (4, 6)
+    assert without["lesion_mask"].isnan().all()
+    mask = with_tumour["lesion_mask"][0].flip(0, 1).T  # from RAS back to rows and columns
+    assert mask.nonzero().tolist() == [[r, c] for r in range(10, 14) for c in range(8, 12)]
+    assert len(data.cohort.warnings) == 12
+
+
+def test_the_phantom_is_written_once(tmp_path: Path):
+    settings = {
+        "cache_dir": str(tmp_path),
+        "shortcut": "corner_marker",
+        "phantom": {"subjects": 12, "sites": 1},
+        "test_share": 0.34,
+        "validation_share": 0.17,
+    }
+    data = GliomaDataModule(**settings)
+    assert data.variants == ("removed", "swapped")
+    assert data.input_shape == (3, 96, 112)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")}
+    again = GliomaDataModule(**settings)
+    pd.testing.assert_frame_equal(again.table, data.table)
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")}
+    removed = images_by_key(data.evaluation_loader("test", variant="removed"))
+    swapped = images_by_key(data.evaluation_loader("test", variant="swapped"))
+    tested = data.table.query("split == 'test'")["label"]
+    labels = {key: row for key, row in zip(removed, tested, strict=True)}
+    for key, image in removed.items():
+        assert bool((image != swapped[key]).any()) == (labels[key] == 0)
+
+
+class _Recorder(pl.LightningModule):
+    """Keeps the sum of each batch by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: dict[int, list[float]] = {}
+
+    def training_step(self, batch, _):
+        self.seen.setdefault(self.current_epoch, []).append(float(batch["image"].double().sum()))
+        return self.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: Path):
+    def fit(epochs: int, checkpoint: str | None = None) -> tuple[_Recorder, pl.Trainer]:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        module = _Recorder()
+        trainer.fit(module, datamodule=GliomaDataModule(**settings()), ckpt_path=checkpoint)
+        return module, trainer
+
+    whole, _ = fit(4)
+    first, trainer = fit(2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    second, _ = fit(4, str(tmp_path / "two.ckpt"))
+    assert len({tuple(values) for values in whole.seen.values()}) == 4
+    assert {**first.seen, **second.seen} == whole.seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"spatial_dims": 4}, r"data\.spatial_dims must be one of 2, 3, got 4"),
+        ({"spatial_size": [96]}, r"data\.spatial_size needs 2 positive numbers"),
+        ({"on_error": "ignore"}, r"data\.on_error must be one of raise, skip, got ignore"),
+        ({"mask_share": 2}, r"data\.mask_share must be a share in \[0, 1\], got 2"),
+        ({"augmentation": {"rotate": 3}}, r"got rotate \(nearest: rotation_degrees\)"),
+        ({"reader": "brat"}, r"data\.reader must be one of .* got brat \(nearest: brats\)"),
+    ],
+)
+def test_wrong_settings(settings, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        GliomaDataModule(**settings(**changes))
+
+
+def test_missing_settings_and_sizes(settings, brats_root: Path):
+    with pytest.raises(ConfigError, match=r"data=brats needs data\.root, got null"):
+        GliomaDataModule(**settings(root=None)).setup()
+    with pytest.raises(ConfigError, match=r"data=manifest needs data\.manifest, got null"):
+        GliomaDataModule(**settings(reader="manifest")).setup()
+    with pytest.raises(ConfigError, match=r"region must be one of whole_tumour, .* got tumor"):
+        GliomaDataModule(**settings(region="tumor")).setup()
+    case = brats_root / "HGG" / "Brats18_CBICA_001_1"
+    for name, array in case_arrays(shape=(22, 24, 6)).items():
+        save(case / f"{case.name}_{name}.nii.gz", array)
+    with pytest.raises(CohortError, match=r"all samples must have one size, found .*\(22, 24\)"):
+        GliomaDataModule(**settings(spatial_size=None)).setup()

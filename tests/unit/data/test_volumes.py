@@ -1,0 +1,130 @@
+"""Every kind of broken file is named, with what was expected and what was found."""
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glioma_xai.data.brats import list_brats
+from glioma_xai.data.layout import LABEL_SCHEMES
+from glioma_xai.data.volumes import load_subject, read_volume
+from glioma_xai.errors import SubjectError
+from glioma_xai.records import Problem, Subject
+from tests.unit.data.small_cohorts import LPS, SHAPE, brain_of, case_arrays, save, write_case
+
+SCHEME = LABEL_SCHEMES["brats2018"]
+CASE = "Brats18_CBICA_001_1"
+
+
+def subject_of(root: Path, **changes: np.ndarray | None) -> Subject:
+    write_case(root / "HGG", CASE, **changes)
+    return list_brats(root, classes=("LGG", "HGG")).subjects[0]
+
+
+def problems_of(subject: Subject) -> list[Problem]:
+    return load_subject(subject, ("t2", "t1ce", "flair"), SCHEME)[1]
+
+
+def test_channels_come_in_the_order_asked_for(tmp_path: Path):
+    loaded, problems = load_subject(subject_of(tmp_path), ("flair", "t1"), SCHEME)
+    arrays = case_arrays()
+    assert problems == []
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.image, np.stack([arrays["flair"], arrays["t1"]]))
+    np.testing.assert_array_equal(loaded.labels, arrays["seg"])
+    np.testing.assert_array_equal(loaded.affine, LPS)
+
+
+def test_missing_modality(tmp_path: Path):
+    (problem,) = problems_of(subject_of(tmp_path, flair=None))
+    assert str(problem).startswith(
+        f"{CASE}: expected t2, t1ce, flair, found t2, t1ce. Restore flair, add the id"
+    )
+
+
+def test_truncated_and_alien_files(tmp_path: Path):
+    subject = subject_of(tmp_path)
+    cut = subject.images["t2"]
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    subject.images["flair"].write_bytes(gzip.compress(b"no image"))
+    texts = [str(problem) for problem in problems_of(subject)]
+    assert len(texts) == 2
+    assert all("expected a readable NIfTI file, found a damaged or truncated" in t for t in texts)
+    with pytest.raises(SubjectError, match=r"expected a readable NIfTI .* Copy it again"):
+        read_volume(cut)
+
+
+def test_absent_file(tmp_path: Path):
+    subject = replace(subject_of(tmp_path), lesion_mask=tmp_path / "gone.nii.gz")
+    (problem,) = problems_of(subject)
+    assert str(problem).endswith("gone.nii.gz: expected a file, found none. Restore it.")
+
+
+def test_shape_mismatch(tmp_path: Path):
+    subject = subject_of(tmp_path, seg=case_arrays(shape=(20, 24, 5))["seg"])
+    (problem,) = problems_of(subject)
+    assert problem.expected == f"shape {SHAPE} as in {CASE}_t2.nii.gz"
+    assert problem.found == "(20, 24, 5)"
+
+
+def test_affine_mismatch(tmp_path: Path):
+    subject = subject_of(tmp_path)
+    assert subject.lesion_mask is not None
+    moved = LPS.copy()
+    moved[0, 3] = 5
+    save(subject.lesion_mask, case_arrays()["seg"], moved)
+    (problem,) = problems_of(subject)
+    assert "affine" in problem.expected
+    assert "5.0" in problem.found
+    assert "copy the right header" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "found"),
+    [
+        (np.nan, "finite values", "1 voxels of flair that are NaN or infinite"),
+        (np.inf, "finite values", "1 voxels of flair that are NaN or infinite"),
+    ],
+)
+def test_values_that_are_not_finite(tmp_path: Path, value: float, expected: str, found: str):
+    flair = case_arrays()["flair"].astype(np.float32)
+    flair[3, 4, 2] = value
+    (problem,) = problems_of(subject_of(tmp_path, flair=flair))
+    assert (problem.expected, problem.found) == (expected, found)
+
+
+def test_constant_volume(tmp_path: Path):
+    (problem,) = problems_of(subject_of(tmp_path, t2=np.full(SHAPE, 7, np.int16)))
+    assert (problem.expected, problem.found) == ("an image", "t2 constant at 7")
+
+
+def test_unknown_label_value(tmp_path: Path):
+    seg = case_arrays()["seg"]
+    seg[0, 0, 0] = 3
+    (problem,) = problems_of(subject_of(tmp_path, seg=seg))
+    assert problem.found == "3"
+    assert "data.label_values" in problem.fix
+
+
+def test_without_a_scheme_one_value_is_tumour_and_two_are_refused(tmp_path: Path):
+    subject = subject_of(tmp_path)
+    _, problems = load_subject(subject, ("t2",), None)
+    assert problems[0].found == "1, 2, 4"
+    subject = subject_of(tmp_path, seg=255 * (case_arrays()["seg"] > 0).astype(np.uint8))
+    assert load_subject(subject, ("t2",), None)[1] == []
+
+
+def test_empty_mask_is_a_warning(tmp_path: Path):
+    subject = subject_of(tmp_path, seg=np.zeros(SHAPE, np.uint8))
+    loaded, (problem,) = load_subject(subject, ("t2",), SCHEME)
+    assert loaded is not None
+    assert (problem.severity, problem.found) == ("warning", "an empty mask")
+
+
+def test_number_of_channels(tmp_path: Path):
+    path = save(tmp_path / "all.nii.gz", np.stack([brain_of() * 5.0] * 4, axis=-1))
+    subject = Subject("A", "A", 0, {"image": path}, channels=("t1", "t2"))
+    (problem,) = load_subject(subject, ("t1", "t2"), None)[1]
+    assert (problem.expected, problem.found) == ("2 channels (t1, t2)", "4")
