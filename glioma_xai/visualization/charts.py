@@ -1,6 +1,6 @@
 """Line charts of a page as inline SVG: text stays text, nothing is fetched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 
 import numpy as np
@@ -49,12 +49,7 @@ def learning_curves(
         _tidy(axis)
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
-    handles = {label: line for axis in axes.flat for line, label in _legend_of(axis)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="upper left", ncols=len(handles), fontsize=8,
-        frameon=False,
-    )  # fmt: skip
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
+    _common_legend(figure, list(axes.flat))
     return to_svg(figure)
 
 
@@ -111,6 +106,69 @@ def roc_chart(
     return to_svg(figure)
 
 
+def overlaid_curves(
+    histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], columns: Sequence[str]
+) -> str:
+    """One small chart a column of ``metrics.csv``, one colour a setting, one line a run.
+
+    Args:
+        histories: Short name of a setting to the histories of its runs.
+        columns: Columns to draw.
+
+    Returns:
+        SVG; empty if no column is known.
+    """
+    runs = [run for members in histories.values() for run in members]
+    drawn = [name for name in columns if any(np.isfinite(run.get(name, [])).any() for run in runs)]
+    if not drawn:
+        return ""
+    width = min(3, len(drawn))
+    rows = -(-len(drawn) // width)
+    figure = Figure(figsize=(3.6 * width, 2.5 * rows))
+    axes = figure.subplots(rows, width, squeeze=False)
+    for axis, column in zip(axes.flat, drawn, strict=False):
+        _draw_runs(axis, histories, column)
+        axis.set_title(column.replace("_", " "), fontsize=9, color=INK, parse_math=False)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        _tidy(axis)
+    for axis in list(axes.flat)[len(drawn) :]:
+        axis.set_visible(False)
+    _common_legend(figure, list(axes.flat))
+    return to_svg(figure)
+
+
+def pareto_chart(
+    points: Mapping[str, tuple[float, float, float]], front: Collection[str], names: Sequence[str]
+) -> str:
+    """Two of three objectives in each of three panels; the front is filled.
+
+    Args:
+        points: Short name of a setting to its three objectives.
+        front: Names that no other beats.
+        names: Of the objectives.
+
+    Returns:
+        SVG; empty without points.
+    """
+    if not points:
+        return ""
+    figure = Figure(figsize=(10.2, 3.2))
+    axes = figure.subplots(1, 3)
+    for axis, (x, y) in zip(axes, ((0, 1), (0, 2), (2, 1)), strict=True):
+        for name, objectives in points.items():
+            fill = LINES[0] if name in front else "white"
+            axis.scatter(objectives[x], objectives[y], s=44, facecolor=fill, edgecolor=LINES[0])
+            at = (objectives[x], objectives[y])
+            axis.annotate(name, at, (5, 4), textcoords="offset points", fontsize=9, color=INK)
+        axis.set_xlabel(names[x], fontsize=8.5, color=INK)
+        axis.set_ylabel(names[y], fontsize=8.5, color=INK)
+        axis.margins(0.15)
+        _tidy(axis)
+    figure.tight_layout()
+    return to_svg(figure)
+
+
 def to_svg(figure: Figure) -> str:
     """The figure as an SVG element for a page, the same text for the same figure.
 
@@ -128,9 +186,36 @@ def to_svg(figure: Figure) -> str:
     return text[text.index("<svg") :].replace("<svg", '<svg aria-hidden="true"', 1)
 
 
-def _legend_of(axis: Axes) -> list[tuple[Artist, str]]:
-    handles, labels = axis.get_legend_handles_labels()
-    return list(zip(handles, labels, strict=True))
+def _draw_runs(
+    axis: Axes, histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], column: str
+) -> None:
+    for position, (name, runs) in enumerate(histories.items()):
+        colour, dash = _style(position)
+        for run in runs:
+            values = np.asarray(run.get(column, []), dtype=float)
+            epochs = np.asarray(run.get("epoch", []), dtype=float)[: len(values)]
+            known = np.isfinite(values)
+            line = axis.plot(epochs[known], values[known], color=colour, linestyle=dash)[0]
+            line.set(linewidth=1.3, alpha=0.85, label=name)
+
+
+def _style(position: int) -> tuple[str, str]:
+    """Colour and dash, the next dash once the colours are used up."""
+    return LINES[position % len(LINES)], DASHES[position // len(LINES) % len(DASHES)]
+
+
+def _common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One row of names above all panels."""
+    handles: dict[str, Artist] = {}
+    for axis in axes:
+        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    legend = figure.legend(
+        handles.values(), handles.keys(), loc="upper left", ncols=min(12, len(handles))
+    )
+    legend.set_frame_on(False)
+    for text in legend.get_texts():
+        text.set(fontsize=8, parse_math=False)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
 
 
 def _tidy(axis: Axes) -> None:

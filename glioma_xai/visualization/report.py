@@ -49,7 +49,8 @@ def write_page(path: Path, template: str, **contents: object) -> None:
     environment.filters |= {
         "number": format_number,
         "estimate": format_estimate,
-        "words": lambda name: str(name).replace("_", " "),
+        "p_value": format_p_value,
+        "words": in_words,
         "data_uri": lambda png: f"data:image/png;base64,{b64encode(png).decode()}",
         "whisker": whisker,
     }
@@ -94,6 +95,31 @@ def format_estimate(estimate: Estimate, decimals: int = 3) -> str:
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return value
     return f"{value} ({estimate.low:.{decimals}f} to {estimate.high:.{decimals}f})"
+
+
+def format_p_value(p_value: float) -> str:
+    """A p value with three decimals, never 0.
+
+    Args:
+        p_value: In [0, 1] or NaN.
+
+    Returns:
+        Text.
+    """
+    return "< 0.001" if p_value < 0.001 else format_number(p_value)
+
+
+def in_words(name: object) -> str:
+    """A name from the code as a reader writes it: ``relevance_mass_accuracy`` with spaces.
+
+    Args:
+        name: Snake case.
+
+    Returns:
+        Text, with the short names of scores in capitals.
+    """
+    words = str(name).replace("_", " ").split(" ")
+    return " ".join(word.upper() if word in {"auc", "ece"} else word for word in words)
 
 
 def whisker(estimate: Estimate, chance: float | None = None) -> Markup:

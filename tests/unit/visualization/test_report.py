@@ -10,7 +10,14 @@ import pytest
 from glioma_xai.records import Problem
 from glioma_xai.visualization.charts import curves_by_metric, learning_curves
 from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
-from glioma_xai.visualization.report import format_estimate, format_number, whisker, write_report
+from glioma_xai.visualization.report import (
+    format_estimate,
+    format_number,
+    format_p_value,
+    in_words,
+    whisker,
+    write_report,
+)
 
 EVIL = "<script>alert('1')</script>\"onload=\"x & $\\frac"
 
@@ -160,6 +167,8 @@ def test_formats():
     assert format_number(float("nan")) == "undefined"
     assert format_number(12) == "12"
     assert format_number(None) == "–"
+    assert [format_p_value(p) for p in (0.0004, 0.0412)] == ["< 0.001", "0.041"]
+    assert in_words("patient_auc") == "patient AUC"
     assert format_estimate(Estimate(0.5)) == "0.500"
     assert format_estimate(Estimate(0.5, 0.25, 0.75), 2) == "0.50 (0.25 to 0.75)"
     assert whisker(Estimate(float("nan"))) == whisker(Estimate(3.0)) == ""

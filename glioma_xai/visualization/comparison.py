@@ -1,0 +1,166 @@
+"""Many runs on one page: what differs, what came of it, and whether it is more than chance."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from glioma_xai.visualization.charts import overlaid_curves, pareto_chart
+from glioma_xai.visualization.contents import Case, Estimate
+from glioma_xai.visualization.pooling import (
+    AreaTest,
+    Setting,
+    compare_settings,
+    differing_keys,
+    group_by_setting,
+    pareto_front,
+    pool,
+)
+from glioma_xai.visualization.report import write_page
+from glioma_xai.visualization.runs import DROP, Run, find_runs
+
+AREA = "metrics/test/patient/auc"
+INSIDE = "relevance/test/relevance_mass_accuracy"
+SCORES = {
+    AREA: "AUC by patient",
+    "metrics/test/patient/accuracy": "accuracy by patient",
+    INSIDE: "relevance inside",
+    "relevance/test/absolute_relevance_mass": "absolute relevance inside",
+}
+WRONG_CUE = (
+    "behaviour/swapped/patient/accuracy",
+    "behaviour/exchanged_other_class/patient/accuracy",
+)
+CURVES = (
+    "train/loss_classification",
+    "train/loss_guidance",
+    "validation/accuracy",
+    "validation/auc",
+    "validation/exchanged_accuracy",
+    "validation/relevance_mass_accuracy",
+)
+MOST_CASES = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting in the table.
+
+    Args:
+        setting: The setting.
+        scores: One estimate a column.
+        in_front: No other setting beats it.
+    """
+
+    setting: Setting
+    scores: Sequence[Estimate]
+    in_front: bool
+
+
+def compare_runs(
+    run_dirs: Sequence[Path], output: Path, *, area_test: AreaTest | None = None
+) -> Path:
+    """Write ``comparison.html`` and ``comparison.csv`` about all finished runs in some folders.
+
+    Runs that differ in their seed only are one setting: their scores are pooled, with a t interval
+    over the seeds. Settings are tested pairwise, with p values corrected for the number of tests.
+
+    Args:
+        run_dirs: Run folders, sweep folders, or folders of either.
+        output: Folder for the page; made if it is missing.
+        area_test: Paired test of two areas under the ROC curve, for settings with one run each.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: If a folder is missing, or holds no finished run.
+    """
+    runs, others = find_runs(run_dirs)
+    settings = group_by_setting(runs)
+    columns = _columns(runs)
+    wrong_cue = next((path for path in WRONG_CUE if path in columns), "")
+    points = {
+        setting.letter: (
+            pool(setting, INSIDE).value,
+            pool(setting, AREA).value,
+            pool(setting, wrong_cue).value,
+        )
+        for setting in settings
+    }
+    known = {name: point for name, point in points.items() if not any(map(math.isnan, point))}
+    front = pareto_front(known)
+    rows = [
+        Row(setting, [pool(setting, path) for path in columns], setting.letter in front)
+        for setting in settings
+    ]
+    tested = [path for path in (AREA, wrong_cue, INSIDE) if path in columns]
+    output.mkdir(parents=True, exist_ok=True)
+    _write_table(output / "comparison.csv", columns, rows)
+    page = output / "comparison.html"
+    write_page(
+        page,
+        "comparison.html.j2",
+        rows=rows,
+        columns=columns,
+        keys=differing_keys(runs),
+        others=others,
+        seeds=sum(len(setting.runs) > 1 for setting in settings),
+        tests=[
+            (columns[path], difference)
+            for path in tested
+            for difference in compare_settings(settings, path, area_test=area_test)
+        ],
+        pareto=Markup(
+            pareto_chart(known, front, ("relevance inside", "AUC", columns.get(wrong_cue, "")))
+        ),
+        curves=Markup(
+            overlaid_curves({s.letter: [run.history for run in s.runs] for s in settings}, CURVES)
+        ),
+        cases=_same_cases(settings),
+    )
+    return page
+
+
+def _columns(runs: Sequence[Run]) -> dict[str, str]:
+    """Path of each score that some run has, to the name of its column."""
+    present = dict.fromkeys(path for run in runs for path in run.scores)
+    columns = {DROP: "largest drop of accuracy"} if DROP in present else {}
+    for path in present:
+        part = path.split("/")
+        if part[0] == "behaviour" and part[-2:] == ["patient", "accuracy"]:
+            columns[path] = f"accuracy {part[1].replace('_', ' ')}"
+    return columns | {path: name for path, name in SCORES.items() if path in present}
+
+
+def _write_table(path: Path, columns: dict[str, str], rows: Sequence[Row]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        ends = [f"{name}{end}" for name in columns.values() for end in ("", " low", " high")]
+        writer.writerow(["setting", "overrides", "seeds", "in Pareto front", *ends])
+        for row in rows:
+            numbers = [n for e in row.scores for n in (e.value, e.low, e.high)]
+            seeds = " ".join(str(run.seed) for run in row.setting.runs)
+            front = "yes" if row.in_front else "no"
+            writer.writerow([row.setting.letter, row.setting.label, seeds, front, *numbers])
+    part.replace(path)
+
+
+def _same_cases(settings: Sequence[Setting]) -> dict[str, list[Case]]:
+    """Name of a test case to its picture in each setting that drew it, at least two of them."""
+    found: dict[str, list[Case]] = {}
+    for setting in settings:
+        drawn: dict[str, Path] = {}
+        for run in setting.runs:
+            drawn = {**run.pictures, **drawn}  # of several seeds, the first one's picture
+        for name, path in drawn.items():
+            alternative = f"Relevance of {name} in setting {setting.letter}, {setting.label}."
+            case = Case(f"{setting.letter}:", setting.label, path.read_bytes(), alternative)
+            found.setdefault(name, []).append(case)
+    shared = {name: cases for name, cases in found.items() if len(cases) > 1}
+    most = sorted(shared, key=lambda name: (-len(shared[name]), name))[:MOST_CASES]
+    return {name: shared[name] for name in most}
