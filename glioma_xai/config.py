@@ -17,6 +17,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from glioma_xai.attribution import COMPOSITES, Target
+from glioma_xai.attribution.composites import FirstLayer
 from glioma_xai.errors import ConfigError
 
 Node = dict[str, object]
@@ -28,9 +30,9 @@ class AttributionConfig:
     """Which relevance is computed, for which output. Options left null keep the rule's default."""
 
     composite: str = "epsilon_plus"
-    target: str = "label"
+    target: Target = "label"
     layer: str | None = None
-    first_layer: str | None = None
+    first_layer: FirstLayer | None = None
     epsilon: float | None = None
     stabilizer: float | None = None
     relative_epsilon: bool | None = None
@@ -188,7 +190,12 @@ def check_config(config: DictConfig) -> None:
     )
     _check_node(container, TrainConfig, "")
     _check_targets(container, "")
-    loss = container["loss"]
+    loss, composite = container["loss"], container["attribution"]["composite"]
+    if composite not in COMPOSITES:
+        raise ConfigError(
+            f"attribution.composite: no composite is called {composite}. "
+            f"{nearest(composite, COMPOSITES)}"
+        )
     if loss["guidance_weight"] and loss["guidance"] is None:
         raise ConfigError(
             f"loss.guidance: expected a guidance loss, because loss.guidance_weight="

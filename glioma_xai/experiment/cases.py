@@ -35,7 +35,7 @@ def draw_cases(
         module.model,
         batch["image"].to(module.device),
         labels=batch["label"].to(module.device),
-        target="label" if module.attribution.target in {"all", "random"} else None,
+        target=module.attribution.measured_target,
     )
     probabilities = logits.detach().softmax(dim=1).cpu()
     maps = relevance.detach().cpu()

@@ -8,6 +8,7 @@ import nibabel as nib
 import torch
 from torch.utils.data import default_collate
 
+from glioma_xai.attribution import Target
 from glioma_xai.config import check_config, compose_config
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError
@@ -46,7 +47,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     data = instantiate.build_data(saved.config)
     data.setup("test")
     module, epoch = load_module(saved, data)
-    results = evaluate_splits(saved.config, data=data, module=module, splits=(split,), epoch=epoch)
+    results = evaluate_splits(
+        saved.config, data=data, module=module, splits=(split,), epoch=epoch
+    )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
     output = Path(own["output"] or folder / "evaluations" / stamp)
     summary = write_results(results, saved.config, data=data, module=module, folder=output)
@@ -78,10 +81,8 @@ def explain_subject(
 ) -> None:
     """Write ``relevance.nii.gz``, one PNG a slice, and ``explanation.json``."""
     batch: Batch = default_collate(data.sample(subject))
-    target = module.attribution.target
     labels = batch["label"] if bool((batch["label"] >= 0).all()) else None
-    if labels is None or target in {"all", "random"}:
-        target = "predicted"
+    target: Target = "predicted" if labels is None else module.attribution.measured_target
     logits, relevance = module.attribution.relevance(
         module.model, batch["image"], labels=labels, target=target
     )

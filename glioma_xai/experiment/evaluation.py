@@ -79,7 +79,7 @@ def predict_table(
                 module.model,
                 images,
                 labels=batch["label"].to(module.device),
-                target="label" if module.attribution.target in {"all", "random"} else None,
+                target=module.attribution.measured_target,
             )
             scores = localization_scores(
                 maps.detach().cpu(), batch["lesion_mask"], brain_mask=batch["brain_mask"]

@@ -1,6 +1,7 @@
 """A run folder's state: status.json, checkpoints that survive a crash, signals."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -43,14 +44,28 @@ class Interrupted(BaseException):
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
-    """Write a JSON file that is whole at any time: beside the target, flushed, then moved."""
+    """Write a JSON file that is whole at any time: beside the target, flushed, then moved.
+
+    NaN and infinity are written as null.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("w") as file:
-        json.dump(values, file, indent=2, allow_nan=True, default=str)
+        json.dump(_strict(values), file, indent=2, allow_nan=False, default=str)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _strict(value: object) -> object:
+    """NaN and infinity become null: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value
 
 
 def versions() -> dict[str, str]:

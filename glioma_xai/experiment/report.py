@@ -54,7 +54,7 @@ def write_results(
             _level(
                 f"{name}, by {level}", rows, cast("Any", results.metrics[name][level]), data.classes
             )
-            for name, samples in reversed(results.tables.items())
+            for name, samples in reversed(list(results.tables.items()))
             for level, rows in (
                 ("patient", patient_table(samples, data.classes)),
                 ("slice", samples),
@@ -66,7 +66,7 @@ def write_results(
         shortcut_name=str(config.data.get("shortcut", "none")).replace("_", " "),
         relevance={
             name: Estimate(v["value"], v["low"], v["high"], f"{v['undefined_samples']} undefined")
-            for name, v in results.relevance[split].items()
+            for name, v in cast("dict[str, Any]", results.relevance[split]).items()
             if name != "lesion_share"
         },
         chance=_chance(results.relevance[split]),

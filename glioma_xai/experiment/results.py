@@ -18,6 +18,7 @@ from glioma_xai.experiment.evaluation import (
     score_table,
 )
 from glioma_xai.experiment.lifecycle import versions, write_json
+from glioma_xai.records import Split
 from glioma_xai.training.module import GuidedClassifier
 
 Scores = dict[str, dict[str, dict[str, object]]]
@@ -68,11 +69,11 @@ def evaluate_splits(
     *,
     data: GliomaDataModule,
     module: GuidedClassifier,
-    splits: tuple[str, ...] = ("validation", "test"),
+    splits: tuple[Split, ...] = ("validation", "test"),
     epoch: int = -1,
 ) -> RunResults:
     """Scores of each split, and of the last split under each condition that the data allows."""
-    settings = {"resamples": int(config.bootstrap), "seed": int(config.seed)}
+    resamples, seed = int(config.bootstrap), int(config.seed)
     tables: dict[str, pd.DataFrame] = {}
     behaviour_tables: dict[str, pd.DataFrame] = {}
     for split in splits:
@@ -89,12 +90,13 @@ def evaluate_splits(
             change=change,
             relevance=variant is not None,
         )
-    score = partial(score_table, classes=data.classes, **settings)
+    score = partial(score_table, classes=data.classes, resamples=resamples, seed=seed)
+    locate = partial(score_relevance, resamples=resamples, seed=seed)
     return RunResults(
         epoch=epoch,
         tables=tables,
         metrics={split: score(table) for split, table in tables.items()},
-        relevance={split: score_relevance(t, **settings) for split, t in tables.items()},
+        relevance={split: locate(table) for split, table in tables.items()},
         behaviour={name: score(table) for name, table in behaviour_tables.items()},
         behaviour_tables=behaviour_tables,
     )

@@ -24,6 +24,7 @@ from glioma_xai.experiment.lifecycle import (
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits
 from glioma_xai.experiment.saved import read_config
+from glioma_xai.experiment.timing import step_ratio
 from glioma_xai.training.callbacks import (
     BestCheckpoint,
     EpochSeed,
@@ -119,6 +120,7 @@ def _work(
         selected_by=best.monitor,
         selection_score=score,
         wall_seconds=round(time.monotonic() - started, 1),
+        **step_ratio(module, data),
     )
     summary = write_results(results, config, data=data, module=module, folder=folder)
     print(headline(summary))

@@ -64,12 +64,9 @@ class EpochSeed(Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reseed torch and tell the data its epoch."""
+        """Reseed torch."""
         epoch = trainer.current_epoch
         torch.manual_seed(self.seed * _MIXING_PRIME + epoch * 1009 + trainer.global_rank)
-        data = getattr(trainer, "datamodule", None)
-        if data is not None:
-            data.set_epoch(epoch)
 
 
 class MetricsTable(Callback):
@@ -109,16 +106,29 @@ class MetricsTable(Callback):
         part.replace(self.path)
 
 
+_SHORT = {
+    "validation/auc": "auc",
+    "validation/accuracy": "accuracy",
+    "validation/exchanged_accuracy": "exchanged",
+    "validation/absolute_relevance_mass": "in tumour",
+}
+
+
 class ProgressBar(RichProgressBar):
     """Rich progress bar that shows epoch, both loss parts and validation scores."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Only what was asked for, without Lightning's version number."""
-        items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        return items
+        """The newest losses and the newest validation scores, under short names."""
+        losses = getattr(pl_module, "shown", {})
+        shown: dict[str, int | str | float | dict[str, float]] = {
+            name.removeprefix("loss_"): f"{value:.3f}" for name, value in losses.items()
+        }
+        for name, short in _SHORT.items():
+            if name in trainer.callback_metrics:
+                shown[short] = f"{float(trainer.callback_metrics[name]):.3f}"
+        return shown
 
 
 class RelevancePanels(Callback):

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from glioma_xai.attribution import LiveComposite, build_composite, compute_relevance
+from glioma_xai.attribution import LiveComposite, Target, build_composite, compute_relevance
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses import probes
 
@@ -35,9 +35,9 @@ class Attribution:
     """
 
     composite: str = "epsilon_plus"
-    target: str = "label"
+    target: Target = "label"
     layer: str | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     _built: dict[tuple[int, tuple[int, ...]], LiveComposite] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -62,10 +62,14 @@ class Attribution:
         *,
         labels: Tensor | None = None,
         create_graph: bool = False,
-        target: str | None = None,
+        target: Target | None = None,
         generator: torch.Generator | None = None,
+        update_statistics: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) and relevance (B, C, *spatial), out of one forward pass."""
+        """Logits (B, classes) and relevance (B, C, *spatial), out of one forward pass.
+
+        See :func:`glioma_xai.attribution.compute_relevance`; gradients are switched on.
+        """
         with torch.enable_grad():
             return compute_relevance(
                 model,
@@ -75,7 +79,13 @@ class Attribution:
                 target=target or self.target,
                 create_graph=create_graph,
                 generator=generator,
+                update_statistics=update_statistics,
             )
+
+    @property
+    def measured_target(self) -> Target:
+        """The target that is measured and drawn: one map an image, the same every time."""
+        return "label" if self.target in {"all", "random", "random_sign"} else self.target
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The LightningModule: logits, relevance, losses, log."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,14 +14,13 @@ from glioma_xai.errors import NumericsError
 from glioma_xai.losses import guided_samples
 from glioma_xai.losses.backgrounds import draw_donors, exchange_background
 from glioma_xai.losses.consistency import consistency
-from glioma_xai.losses.objective import Objective
+from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
-_SHOWN = {"accuracy", "auc", "exchanged_accuracy", "relevance_mass_accuracy"}
 
 
 class GuidedClassifier(LightningModule):
@@ -55,6 +55,7 @@ class GuidedClassifier(LightningModule):
         self.build_optimizer = optimizer
         self.build_scheduler = scheduler
         self.seed = seed
+        self.shown: dict[str, float] = {}  # newest losses, for the progress bar
         self.scores = ClassificationScores()
         self.exchanged_scores = ClassificationScores()
         self.relevance_scores = RelevanceScores()
@@ -74,56 +75,69 @@ class GuidedClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss out of labels and relevance."""
-        batch = self._with_exchanged_backgrounds(batch, batch_idx)
-        guided = guided_samples(batch["lesion_mask"])
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         step = min(self.global_step, steps - 1)
-        if self._guides(step, steps, batch_idx) and bool(guided.any()):
-            logits, guidance = self._guided_pass(batch, guided)
-        else:
-            logits, guidance = self.model(batch["image"]), None
-        parts = self.objective(
-            logits,
-            batch["label"],
-            step=step,
-            total_steps=steps,
-            guided=guided if guidance is None else guided & ~guidance.isnan(),
-            guidance=None if guidance is None else guidance.nan_to_num(),
-            consistency=self._consistency(batch, logits),
-        )
+        batch = self._with_exchanged_backgrounds(batch, batch_idx)
+        guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
+        parts = self.losses(batch, step=step, total_steps=steps, guide=guide)
         logged = {
-            "train/loss": parts.total,
-            "train/loss_classification": parts.classification,
-            "train/guidance_weight": torch.tensor(parts.guidance_weight),
+            "loss": parts.total,
+            "loss_classification": parts.classification,
+            "loss_guidance": parts.guidance,
         }
-        if guidance is not None:
-            logged["train/loss_guidance"] = parts.guidance
         if self.objective.consistency_weight > 0:
-            logged["train/loss_consistency"] = parts.consistency
+            logged["loss_consistency"] = parts.consistency
         _require_finite(logged)
-        shown = {"train/loss_classification", "train/loss_guidance"}
+        if not guide:
+            del logged["loss_guidance"]  # an epoch's mean is over the steps that computed it
         for name, value in logged.items():
             self.log(
-                name,
+                f"train/{name}",
                 value.detach(),
                 on_step=False,
                 on_epoch=True,
-                batch_size=len(logits),
-                prog_bar=name in shown,
+                batch_size=len(batch["label"]),
                 sync_dist=True,
             )
+        self.log("train/guidance_weight", parts.guidance_weight if guide else 0.0)
+        self.shown = {name: float(value.detach()) for name, value in logged.items()}
         return parts.total
+
+    def losses(
+        self, batch: Batch, *, step: int, total_steps: int, guide: bool = True
+    ) -> ObjectiveParts:
+        """The objective of a batch and its parts.
+
+        Args:
+            batch: B samples.
+            step: Number of optimizer steps done.
+            total_steps: Number of steps in all.
+            guide: False leaves relevance out, as in the warm start.
+        """
+        guided = guided_samples(batch["lesion_mask"])
+        guides = (
+            guide
+            and self.guidance.loss is not None
+            and self.objective.weight_at(step, total_steps) > 0
+            and bool(guided.any())
+        )
+        if guides:
+            logits, chosen, guidance = self._guided_pass(batch, guided)
+        else:
+            logits, chosen, guidance = self.model(batch["image"]), guided, None
+        parts: ObjectiveParts = self.objective(
+            logits,
+            batch["label"],
+            step=step,
+            total_steps=total_steps,
+            guided=chosen if self.objective.consistency_weight <= 0 else guided,
+            guidance=guidance,
+            consistency=self._consistency(batch, logits),
+        )
+        return parts
 
     def _warm(self) -> bool:
         return self.current_epoch < self.guidance.warm_start_epochs
-
-    def _guides(self, step: int, steps: int, batch_idx: int) -> bool:
-        return (
-            self.guidance.loss is not None
-            and not self._warm()
-            and batch_idx % self.guidance.every_n_steps == 0
-            and self.objective.weight_at(step, steps) > 0
-        )
 
     def _with_exchanged_backgrounds(self, batch: Batch, batch_idx: int) -> Batch:
         """In the warm start, and in a share of the batches after it, with other backgrounds."""
@@ -132,41 +146,39 @@ class GuidedClassifier(LightningModule):
             return batch
         return {**batch, "image": exchanged(batch, key=(self.seed, self.current_epoch))}
 
-    def _guided_pass(self, batch: Batch, guided: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the images (B, classes), and the guidance loss (B,), NaN where not computed."""
-        assert self.guidance.loss is not None
+    def _guided_pass(self, batch: Batch, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, classes), which samples are guided (B,), and their guidance loss (B,).
+
+        One forward pass serves both, unless relevance is read at other inputs than the images, of
+        part of the batch, or under autocast.
+        """
+        images, labels, mask = batch["image"], batch["label"], batch["lesion_mask"]
+        relevance_of = partial(
+            self.attribution.relevance,
+            self.model,
+            create_graph=True,
+            generator=torch.Generator().manual_seed(self._draw(batch)),
+        )
+        if (
+            self.guidance.probe == "image"
+            and self.guidance.guided_share >= 1
+            and not torch.is_autocast_enabled(images.device.type)
+        ):
+            logits, relevance = relevance_of(images, labels=labels)
+            return logits, guided, self._guidance_of(relevance, mask)
+        logits = self.model(images)
+        probe = PROBES[self.guidance.probe](
+            images,
+            mask,
+            index=batch["index"],
+            key=(self.seed, self.current_epoch),
+            patient_id=batch["patient_id"],
+        )
         chosen = guided.nonzero()[:, 0][: self.guidance.guided_count(len(guided))]
-        whole = len(chosen) == len(guided)
-        one_pass = whole and self.guidance.probe == "image" and not torch.is_autocast_enabled()
-        generator = torch.Generator().manual_seed(self._draw(batch))
-        if one_pass:
-            logits, relevance = self.attribution.relevance(
-                self.model,
-                batch["image"],
-                labels=batch["label"],
-                create_graph=True,
-                generator=generator,
-            )
-        else:
-            logits = self.model(batch["image"])
-            probe = PROBES[self.guidance.probe](
-                batch["image"],
-                batch["lesion_mask"],
-                index=batch["index"],
-                key=(self.seed, self.current_epoch),
-                patient_id=batch["patient_id"],
-            )
-            with still_statistics(self.model):
-                _, relevance = self.attribution.relevance(
-                    self.model,
-                    probe[chosen],
-                    labels=batch["label"][chosen],
-                    create_graph=True,
-                    generator=generator,
-                )
-        values = relevance.new_full((len(guided),), torch.nan)
-        values[chosen] = self._guidance_of(relevance, batch["lesion_mask"][chosen])
-        return logits, values
+        _, relevance = relevance_of(probe[chosen], labels=labels[chosen], update_statistics=False)
+        values = relevance.new_zeros(len(guided))
+        values[chosen] = self._guidance_of(relevance, mask[chosen])
+        return logits, torch.zeros_like(guided).index_fill(0, chosen, True), values
 
     def _guidance_of(self, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
         """Guidance loss (B,); with target ``all`` the mean over the classes' maps."""
@@ -195,7 +207,7 @@ class GuidedClassifier(LightningModule):
             self.model,
             batch["image"],
             labels=batch["label"],
-            target="label" if self.attribution.target in {"all", "random"} else None,
+            target=self.attribution.measured_target,
         )
         loss = nn.functional.cross_entropy(logits.detach(), batch["label"])
         self.log("validation/loss", loss, batch_size=len(logits), sync_dist=True)
@@ -219,7 +231,7 @@ class GuidedClassifier(LightningModule):
             metric.reset()
         for name, value in values.items():
             if name in _LOGGED:
-                self.log(f"validation/{name}", value, prog_bar=name in _SHOWN)
+                self.log(f"validation/{name}", value)
 
 
 _LOGGED = {
@@ -245,7 +257,7 @@ def exchanged(batch: Batch, *, key: tuple[int, ...]) -> Tensor:
 
 
 def _require_finite(logged: dict[str, Tensor]) -> None:
-    if not torch.isfinite(logged["train/loss"]):
+    if not torch.isfinite(logged["loss"]):
         parts = ", ".join(f"{name}={float(value):.4g}" for name, value in logged.items())
         raise NumericsError(
             f"training: expected a finite loss, found {parts}. Lower optimizer.lr or "

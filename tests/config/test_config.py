@@ -1,0 +1,127 @@
+"""Every config composes and is checked; mistakes are named with the nearest right word."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from glioma_xai.config import check_config, choices, compose_config, conf_dir, nearest
+from glioma_xai.errors import ConfigError
+from glioma_xai.experiment.instantiate import check_trust
+from glioma_xai.experiment.launch import check_jobs, jobs_of, split_arguments, value_of
+
+GROUPS = [
+    "data",
+    "model",
+    "attribution",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+]
+
+
+def compose(*overrides: str) -> DictConfig:
+    config = compose_config("train", list(overrides))
+    config.paths.run = "runs/run"
+    return config
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"{group}={choice}" for group in GROUPS for choice in choices(group)]
+    + [
+        f"+{group}={choice}" for group in ("experiment", "sweep", "debug") for choice in choices(group)
+    ],
+)
+def test_every_choice_composes_and_fits_its_schema(override: str) -> None:
+    check_config(compose(override))
+
+
+def test_groups_are_all_tested() -> None:
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert folders == {*GROUPS, "experiment", "sweep", "debug", "hydra"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.shortcutt=none", r"data\.shortcutt: no such key\. Did you mean data\.shortcut\?"),
+        ("los.guidance_weight=1", r"los\.guidance_weight: no such key\. Did you mean loss\.guidance"),
+        ("model=smal_cnn", r"model=smal_cnn: no such choice\. Did you mean small_cnn\?"),
+        ("+experiment=lrp_guidet", r"Did you mean lrp_guided\?"),
+        ("modle=small_cnn", r"modle: no such key\. Did you mean model\?"),
+    ],
+)
+def test_a_misspelt_override_names_the_nearest(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+model.dropuot=0.1", r"model\.dropuot: .*SmallCNN takes no such argument\. Did you mean dro"),
+        ("+loss.guidance_wieght=1", r"loss\.guidance_wieght: no such key\. Did you mean guidance_we"),
+        ("+sed=1", r"sed: no such key\. Did you mean seed\?"),
+        ("data.batch_size=many", r"data\.batch_size: .*found 'many'"),
+        ("trainer.max_epochs=few", r"trainer\.max_epochs: .*found 'few'"),
+        ("loss.probe=mixt", r"loss\.probe: .*'mixed'.*found 'mixt'"),
+        ("attribution.target=lable", r"attribution\.target: .*'label'.*found 'lable'"),
+        ("attribution.composite=epsilon_pluss", r"no composite is called .*Did you mean epsilon_plus"),
+        ("loss.guidance_weight=1", r"loss\.guidance: expected a guidance loss"),
+        ("model._target_=my_package.Net", r"model\._target_: .*found my_package\.Net\. Install my_p"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_built(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_config(compose(override))
+
+
+def test_a_user_s_own_config_folder_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: torch.nn.Linear\nin_features: 3\n")
+    config = compose_config("train", ["model=mine"], config_dirs=[str(tmp_path)])
+    assert config.model.in_features == 3
+
+
+def test_composing_leaves_hydra_clean() -> None:
+    compose()
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_nearest_lists_what_is_known_if_nothing_is_near() -> None:
+    assert nearest("zzz", ["beta", "alpha"]) == "Known: alpha, beta."
+
+
+def test_jobs_of_a_sweep_are_the_product_of_its_lists() -> None:
+    config = compose_config("train", ["+sweep=seeds"], hydra=True)
+    jobs = jobs_of(["+sweep=seeds", "loss.guidance_weight=1,2"], config)
+    assert len(jobs) == 6
+    assert ["+sweep=seeds", "loss.guidance_weight=2", "seed=1"] in jobs
+
+
+def test_a_sweep_is_checked_before_its_first_job() -> None:
+    with pytest.raises(ConfigError, match="found 'none'"):
+        check_jobs("train", ["-m", "trainer.max_epochs=1,none"])
+
+
+def test_ids_are_read_as_they_are_written() -> None:
+    overrides, folders, multirun = split_arguments(
+        ["subject=2013_001", "--config-dir", "mine", "-m"]
+    )
+    assert value_of("subject", overrides) == "2013_001"
+    assert (folders, multirun) == (["mine"], True)
+
+
+def test_targets_from_a_run_folder_must_be_known_exactly() -> None:
+    check_trust(compose())
+    shell = OmegaConf.create({"model": {"_target_": "torch.utils.collect_env.run"}})
+    with pytest.raises(ConfigError, match=r"found torch\.utils\.collect_env\.run.*trust=\[torch\]"):
+        check_trust(shell)
+    mine = OmegaConf.create({"model": {"_target_": "my_package.Net"}})
+    check_trust(mine, trust=["my_package"])
