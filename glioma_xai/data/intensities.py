@@ -1,5 +1,6 @@
 """Background, brain and the scale of intensities."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -26,41 +27,68 @@ def background_value(channel: NDArray[np.float32]) -> float:
     return float(values[counts.argmax()])
 
 
-def brain_and_air(image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the brain (X, Y, Z), and the air around it for each modality (C, X, Y, Z).
+@dataclass(frozen=True)
+class Foreground:
+    """What an image shows apart from air.
+
+    Args:
+        brain: (X, Y, Z), True in the brain (in the head, where the skull is still there).
+        air: (C, 2) lowest and highest intensity of air in each modality.
+    """
+
+    brain: NDArray[np.bool_]
+    air: NDArray[np.float32]
+
+    def is_air(self, image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return True where a modality shows air, (C, X, Y, Z), for the image or a part of it.
+
+        A marker burnt into the corner is neither air nor brain.
+        """
+        low, high = self.air.T[:, :, None, None, None]
+        air: NDArray[np.bool_] = (image >= low) & (image <= high) & ~brain
+        return air
+
+
+def find_foreground(image: NDArray[np.float32]) -> Foreground:
+    """Return the brain of an image (C, X, Y, Z) and the intensities of air.
 
     The brain is the largest connected set of voxels that differ from the background in any
     modality, holes filled. Where the background is not constant (images that still show the
     skull), the modalities are averaged and cut at half of Otsu's threshold, so that the result is
-    the head. Air is what lies outside the brain at the background's value, or below that cut;
-    a marker burnt into the corner is neither.
+    the head; air is then what lies below such a cut.
     """
     backgrounds = [background_value(channel) for channel in image]
     constant = [_is_constant(c, b) for c, b in zip(image, backgrounds, strict=True)]
     if all(constant):
-        differs = np.stack([c != b for c, b in zip(image, backgrounds, strict=True)])
-        brain = _largest_filled(np.logical_or.reduce(differs, axis=0))
-        return brain, ~differs & ~brain
-    scaled = np.stack([_above(c, b) for c, b in zip(image, backgrounds, strict=True)])
-    mean = scaled.mean(axis=0)
+        differs = image[0] != backgrounds[0]
+        for channel, background in zip(image[1:], backgrounds[1:], strict=True):
+            differs |= channel != background
+        air = np.array([(b, b) for b in backgrounds], dtype=np.float32)
+        return Foreground(_largest_filled(differs), air)
+    tops = [_high(c, b) for c, b in zip(image, backgrounds, strict=True)]
+    scaled = [
+        ((c - b) / (t - b)).clip(0, 1) for c, b, t in zip(image, backgrounds, tops, strict=True)
+    ]
+    mean = np.mean(scaled, axis=0)
     brain = _largest_filled(mean > 0.5 * otsu_threshold(mean))
-    cuts = np.array(
-        [0 if flat else 0.5 * otsu_threshold(s) for flat, s in zip(constant, scaled, strict=True)]
-    )
-    return brain, (scaled <= cuts[:, None, None, None]) & ~brain
+    air = np.array([(b, b) for b in backgrounds], dtype=np.float32)
+    for row, (flat, background, top) in enumerate(zip(constant, backgrounds, tops, strict=True)):
+        if not flat:
+            cut = 0.5 * otsu_threshold(scaled[row])
+            air[row] = -np.inf, background + cut * (top - background)
+    return Foreground(brain, air)
 
 
 def _is_constant(channel: NDArray[np.float32], background: float) -> bool:
-    reach = NEAR_BACKGROUND * (float(np.percentile(channel[:, :, ::4], 99.5)) - background)
-    near = np.abs(channel - background) <= abs(reach)
-    return float((channel == background).sum()) >= CONSTANT_SHARE * float(near.sum())
+    """Return whether the voxels near the background have exactly its value, from a sample."""
+    sample = channel[:, :, :: max(channel.shape[2] // 20, 1)]
+    reach = NEAR_BACKGROUND * abs(_high(sample, background) - background)
+    near = np.abs(sample - background) <= reach
+    return float((sample == background).sum()) >= CONSTANT_SHARE * float(near.sum())
 
 
-def _above(channel: NDArray[np.float32], background: float) -> NDArray[np.float32]:
-    """Scale to 0 at the background and 1 at the 99.5th percentile, clipped."""
-    high = max(float(np.percentile(channel, 99.5)), background + 1e-6)
-    scaled: NDArray[np.float32] = (channel - background) / (high - background)
-    return scaled.clip(0, 1)
+def _high(channel: NDArray[np.float32], background: float) -> float:
+    return max(float(np.percentile(channel, 99.5)), background + 1e-6)
 
 
 def otsu_threshold(values: NDArray[np.float32], bins: int = 128) -> float:
@@ -81,6 +109,24 @@ def otsu_threshold(values: NDArray[np.float32], bins: int = 128) -> float:
 
 def _largest_filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest connected component with its holes filled, slice by slice."""
+    box = _bounding_box(foreground)
+    filled = np.zeros_like(foreground)
+    filled[box] = _largest_filled_in_box(foreground[box])
+    return filled
+
+
+def _bounding_box(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the smallest box that holds everything, which is quicker to search than the whole."""
+    box = []
+    for axis in range(foreground.ndim):
+        others = tuple(other for other in range(foreground.ndim) if other != axis)
+        inside = np.flatnonzero(foreground.any(axis=others))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)
+
+
+def _largest_filled_in_box(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    foreground = np.pad(foreground, ((1, 1), (1, 1), (0, 0)))  # so that what is outside is joined
     components, count = ndimage.label(foreground)
     if count > 1:
         sizes = np.bincount(components.ravel())
@@ -89,13 +135,11 @@ def _largest_filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     in_plane = ndimage.generate_binary_structure(foreground.ndim, 1)
     in_plane[..., 0] = in_plane[..., 2] = False  # a slab is open above and below
     outside, _ = ndimage.label(~foreground, structure=in_plane)
-    open_regions = np.unique(
-        np.concatenate([outside[[0, -1]].ravel(), outside[:, [0, -1]].ravel()])
-    )
     is_open = np.zeros(int(outside.max()) + 1, dtype=bool)
-    is_open[open_regions] = True
+    is_open[np.unique(outside[0])] = True  # the padding, slice by slice
     is_open[0] = False  # 0 is the foreground itself
-    return ~is_open[outside]
+    filled: NDArray[np.bool_] = ~is_open[outside][1:-1, 1:-1]
+    return filled
 
 
 def normalisation_map(
@@ -110,8 +154,7 @@ def normalisation_map(
         return np.zeros(len(image), np.float32), np.ones(len(image), np.float32)
     inside = image[:, brain]  # C voxels
     if method == "zscore":
-        shift = inside.mean(axis=1, dtype=np.float64)
-        scale = inside.std(axis=1, dtype=np.float64)
+        shift, scale = inside.mean(axis=1), inside.std(axis=1)
     else:
         shift, high = np.percentile(inside, (0.5, 99.5), axis=1)
         scale = high - shift

@@ -61,7 +61,9 @@ def lesion_region(
     values = region_values(label_values, region)
     if values is None:
         return np.not_equal(labels, 0)
-    inside: NDArray[np.bool_] = np.isin(labels, sorted(values))
+    table = np.zeros(max(int(labels.max()), *values) + 1, dtype=bool)
+    table[sorted(values)] = True
+    inside: NDArray[np.bool_] = table[labels.astype(np.intp)]
     return inside
 
 

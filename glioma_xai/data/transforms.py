@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TypedDict
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation, SpatialCrop, SpatialPad, SpatialResample
+from monai.transforms import SpatialCrop, SpatialPad, SpatialResample
 from numpy.typing import NDArray
 from torch import Tensor
 
 from glioma_xai.data.intensities import (
     NORMALISED_RANGE,
     Normalisation,
-    brain_and_air,
+    find_foreground,
     normalisation_map,
 )
 from glioma_xai.data.labels import Region, lesion_region
@@ -90,14 +91,9 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
 
     Image, lesion and brain travel as one tensor, so that nothing can move one without the others.
     """
-    stack = _normalised_stack(loaded, preparation)  # C+2 X Y Z
+    stack, picked, count = _normalised_stack(loaded, preparation)  # C+2 X Y Z
     has_lesion = bool((stack[-2] == 1).any())
-    count, picked = stack.shape[-1], []
     planar = preparation.spatial_dims == 2
-    if planar:
-        shown = stack.as_tensor()[-2 if has_lesion else -1]
-        picked = select_slices(shown.sum(dim=(0, 1)).long().numpy(), preparation.slices)
-        stack = MetaTensor(stack.as_tensor()[..., picked], stack.affine)
     stack = _resample(stack, preparation)
     stack, brain_fits = _window(stack, preparation)
     samples = stack.as_tensor().movedim(-1, 0) if planar else stack.as_tensor()[None]
@@ -117,21 +113,37 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
     return Prepared(samples.numpy().astype(np.float16), geometry)
 
 
-def _normalised_stack(loaded: LoadedSubject, preparation: Preparation) -> MetaTensor:
-    """Return image, lesion and brain (C + 2, X, Y, Z) in RAS+, air at 0; lesion 0 if unknown."""
+def _normalised_stack(
+    loaded: LoadedSubject, preparation: Preparation
+) -> tuple[MetaTensor, list[int], int]:
+    """Return image, lesion and brain (C + 2, X, Y, Z) in RAS+, which slices, and of how many.
+
+    Air is 0, and so is the lesion where it is unknown. The affine counts all slices.
+    """
+    orientation = nib.orientations.io_orientation(loaded.affine)
+    shape = loaded.image.shape[1:]
+    affine = loaded.affine @ nib.orientations.inv_ornt_aff(orientation, shape)
+    image = np.stack([nib.orientations.apply_orientation(c, orientation) for c in loaded.image])
     if loaded.labels is None:
-        lesion = np.zeros(loaded.image.shape[1:], dtype=bool)
+        lesion = np.zeros(image.shape[1:], dtype=bool)
     else:
-        lesion = lesion_region(loaded.labels, preparation.label_values, preparation.region)
-    brain, air = brain_and_air(loaded.image)
-    shift, scale = normalisation_map(loaded.image, brain, preparation.normalisation)
-    stack = np.empty((len(loaded.image) + 2, *brain.shape), dtype=np.float32)
-    np.subtract(loaded.image, shift[:, None, None, None], out=stack[:-2])
+        labels = nib.orientations.apply_orientation(loaded.labels, orientation)
+        lesion = lesion_region(labels, preparation.label_values, preparation.region)
+    foreground = find_foreground(image)
+    brain = foreground.brain
+    shift, scale = normalisation_map(image, brain, preparation.normalisation)
+    picked: list[int] = []
+    count = brain.shape[2]
+    if preparation.spatial_dims == 2:
+        area = (lesion if lesion.any() else brain).sum(axis=(0, 1))
+        picked = select_slices(area, preparation.slices)
+        image, lesion, brain = image[..., picked], lesion[..., picked], brain[..., picked]
+    stack = np.empty((len(image) + 2, *brain.shape), dtype=np.float32)
+    np.subtract(image, shift[:, None, None, None], out=stack[:-2])
     stack[:-2] /= scale[:, None, None, None]
-    stack[:-2][air] = 0
+    stack[:-2][foreground.is_air(image, brain)] = 0
     stack[-2], stack[-1] = lesion, brain
-    tensor = MetaTensor(torch.from_numpy(stack), torch.from_numpy(loaded.affine))
-    return Orientation(axcodes="RAS", labels=None)(tensor)
+    return MetaTensor(torch.from_numpy(stack), torch.from_numpy(affine)), picked, count
 
 
 def _resample(stack: MetaTensor, preparation: Preparation) -> MetaTensor:

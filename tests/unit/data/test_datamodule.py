@@ -236,7 +236,7 @@ def test_the_phantom_is_written_once(tmp_path: Path):
     removed = images_by_key(data.evaluation_loader("test", variant="removed"))
     swapped = images_by_key(data.evaluation_loader("test", variant="swapped"))
     tested = data.table.query("split == 'test'")["label"]
-    labels = {key: row for key, row in zip(removed, tested, strict=True)}
+    labels = dict(zip(removed, tested, strict=True))
     for key, image in removed.items():
         assert bool((image != swapped[key]).any()) == (labels[key] == 0)
 

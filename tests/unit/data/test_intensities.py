@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from glioma_xai.data.intensities import (
     background_value,
-    brain_and_air,
+    find_foreground,
     normalisation_map,
     otsu_threshold,
 )
@@ -22,7 +22,8 @@ def test_brain_is_found_whatever_the_background(background: float):
     image = image_with(background)
     image[:, 9:11, 11:13, 2:4] = background  # a hole inside the brain is filled
     image[:, 1:3, 1:3] = 150  # a marker in the corner is neither brain nor air
-    brain, air = brain_and_air(image)
+    found = find_foreground(image)
+    brain, air = found.brain, found.is_air(image, found.brain)
     np.testing.assert_array_equal(brain, brain_of())
     assert background_value(image[0]) == pytest.approx(background)
     assert not air[:, 1:3, 1:3].any()
@@ -35,7 +36,7 @@ def test_a_voxel_that_one_modality_misses_is_brain():
     image = image_with(-2.7)
     image[0, 10, 12] = -2.7
     image[0, :, 20:] = -2.7
-    np.testing.assert_array_equal(brain_and_air(image)[0], brain_of())
+    np.testing.assert_array_equal(find_foreground(image).brain, brain_of())
 
 
 def test_the_head_is_found_in_noise():
@@ -44,7 +45,8 @@ def test_the_head_is_found_in_noise():
     signal = np.where(head, rng.normal(120, 25, (3, 64, 64, 1)), 0)
     noise = np.abs(rng.normal(0, 4, signal.shape))
     image = np.clip(np.round(signal + noise), 0, 255).astype(np.float32)
-    brain, air = brain_and_air(image)
+    found = find_foreground(image)
+    brain, air = found.brain, found.is_air(image, found.brain)
     differing = float((brain != head).mean())
     assert differing < 0.01
     assert not air[:, head[:, :, 0], 0].any()

@@ -138,7 +138,7 @@ def test_restore_is_the_exact_inverse_without_resampling(codes: str):
 
 def test_restore_interpolates_where_the_grid_changed():
     subject = loaded()
-    x, y, z = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
+    x, y, _ = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
     smooth = np.where(brain_of(), 100.0 + x + 2 * y, 0).astype(np.float32)
     subject = loaded(image=np.stack([smooth] * 2))
     prepared = prepare(subject, changed(PLAIN, spacing_mm=(2.0, 2.0)))
