@@ -221,6 +221,7 @@ def _common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def _tidy(axis: Axes) -> None:
     axis.tick_params(labelsize=8, color=RULE, labelcolor=INK)
     axis.grid(color=RULE, linewidth=0.4)
+    axis.set_axisbelow(True)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):

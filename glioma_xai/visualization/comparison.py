@@ -133,7 +133,9 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
         part = path.split("/")
         if part[0] == "behaviour" and part[-2:] == ["patient", "accuracy"]:
             columns[path] = f"accuracy {part[1].replace('_', ' ')}"
-    return columns | {path: name for path, name in SCORES.items() if path in present}
+    repeated = "metrics/test/patient/accuracy" if columns else ""  # it is the one as trained
+    scores = {path: SCORES[path] for path in SCORES if path in present and path != repeated}
+    return columns | scores
 
 
 def _write_table(path: Path, columns: dict[str, str], rows: Sequence[Row]) -> None:
