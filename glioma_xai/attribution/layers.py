@@ -75,10 +75,9 @@ class LinearMap:
         """Return W a + b."""
         if not self.is_convolution:
             return functional.linear(values, weight, bias)
-        result = _CONVOLVE[self.dims](
+        return _CONVOLVE[self.dims](
             values, weight, bias, self.stride, self.padding, self.dilation, self.groups
         )
-        return result
 
     def transpose(self, shares: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         """Return W^T q in the shape of ``like``, differentiable in q and W."""

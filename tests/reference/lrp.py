@@ -2,7 +2,8 @@
 
 Every linear layer is spelt out as a matrix with one row an output unit, built by loops over
 positions. A network is a list of steps; relevance is handed from step to step as the papers write
-it: Bach et al. (2015), Montavon et al. (2017, 2019), Lapuschkin et al. (2019), Andéol et al. (2021).
+it: Bach et al. (2015), Montavon et al. (2017, 2019), Lapuschkin et al. (2019), Andéol et al.
+(2021).
 """
 
 import itertools
@@ -50,7 +51,7 @@ def windows(
 def convolution_matrix(
     weight: Array, shape: Shape, stride: Shape, padding: Shape, dilation: Shape, groups: int
 ) -> tuple[Array, Array, Shape]:
-    """Matrix of a convolution on (C, *size), which entries are connections, and its output shape."""
+    """Matrix of a convolution on (C, *size), its connections, and its output shape."""
     channels, *size = shape
     features, group_channels = weight.shape[:2]
     out, found = windows(tuple(size), weight.shape[2:], stride, padding, dilation)
@@ -167,6 +168,19 @@ class Rectifier:
 
 
 @dataclass
+class Mask:
+    """Dropout's factors; passes relevance, of which a dropped unit has none."""
+
+    factors: Array
+
+    def forward(self, a: Array) -> Array:
+        return a * self.factors
+
+    def backward(self, relevance: Array) -> Array:
+        return relevance
+
+
+@dataclass
 class Largest:
     """Max-pool: the winner takes all."""
 
@@ -225,7 +239,7 @@ class Concatenation:
         )
 
 
-Step = Linear | Rectifier | Largest | Sum | Concatenation
+Step = Linear | Rectifier | Mask | Largest | Sum | Concatenation
 
 
 def forward(steps: Sequence[Step], a: Array) -> Array:

@@ -56,7 +56,7 @@ def vgg() -> nn.Module:
             nn.Conv2d(2, 4, 3, padding=1, bias=False),
             nn.BatchNorm2d(4),
             nn.ReLU(inplace=True),
-            nn.Conv2d(4, 4, 3, stride=2, groups=2),
+            nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=2),
             nn.BatchNorm2d(4),
             nn.LeakyReLU(0.1, inplace=True),
             nn.Conv2d(4, 6, 3, padding=2, dilation=2),
@@ -140,21 +140,21 @@ class ResidualBlock(nn.Module):
         return self.relu(out)
 
 
-def residual(dims: int) -> nn.Module:
+def residual(dims: int, width: int = 4) -> nn.Module:
     """Stem, two residual blocks, global average."""
     convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
     norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
     pool = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}[dims]
     return prepared(
         nn.Sequential(
-            convolution(2, 3, 3, padding=1, bias=False),
-            norm(3),
+            convolution(2, width, 3, padding=1, bias=False),
+            norm(width),
             nn.ReLU(inplace=True),
-            ResidualBlock(dims, 3, 4, 2),
-            ResidualBlock(dims, 4, 4, 1),
+            ResidualBlock(dims, width, width, 2),
+            ResidualBlock(dims, width, width, 1),
             pool(1),
             nn.Flatten(),
-            nn.Linear(4, 3),
+            nn.Linear(width, 3),
         )
     )
 
