@@ -113,20 +113,20 @@ def draw_change(
 
 
 def apply_change(sample: Tensor, change: Change) -> Tensor:
-    """Return a changed copy of (C + 2, H, W[, D]): modalities, then lesion and brain.
+    """Return a changed copy of (C + 3, H, W[, D]): modalities, then annotation, lesion and brain.
 
-    The image is interpolated linearly, lesion and brain take the nearest value, and what comes
+    The image is interpolated linearly, masks take the nearest value, and what comes
     in from outside is air: 0 everywhere.
     """
     grid = _sampling_grid(change, tuple(sample.shape[1:]))
-    image, masks = sample[None, :-2], sample[None, -2:]
+    image, masks = sample[None, :-3], sample[None, -3:]
     moved = F.grid_sample(image, grid, mode="bilinear", align_corners=False)[0]  # C H W [D]
-    masks = F.grid_sample(masks, grid, mode="nearest", align_corners=False)[0]  # 2 H W [D]
+    masks = F.grid_sample(masks, grid, mode="nearest", align_corners=False)[0]  # 3 H W [D]
     ones = (-1,) + (1,) * (image.ndim - 2)
     inside = torch.from_numpy(change.shift).view(ones)
     if change.noise is not None:
         inside = inside + torch.from_numpy(change.noise)
-    moved = moved * torch.from_numpy(change.gain).view(ones) + inside * masks[1:]
+    moved = moved * torch.from_numpy(change.gain).view(ones) + inside * masks[2:]
     return torch.cat([moved, masks])
 
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from glioma_xai.data.annotations import Annotation
 from glioma_xai.data.augmentation import Augmentation
 from glioma_xai.data.cohort import PhantomSettings
 from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset, Sampling
+from glioma_xai.data.grids import Centre
 from glioma_xai.data.inspection import inspect_cohort
 from glioma_xai.data.intensities import NORMALISED_RANGE, Normalisation
 from glioma_xai.data.labels import Region
@@ -55,6 +57,11 @@ class GliomaDataModule(pl.LightningDataModule):
         slice_step: Distance from the largest-tumour slice to its neighbours, in slices.
         slice_min_area: Tumour area, as a share of the largest, below which no slice is taken.
         normalisation: zscore (clipped to [-4, 6]), percentile ([0, 1]) or none.
+        neighbours: Slices above and below that are added as channels (2.5-D).
+        centre: brain or tumour: what a window smaller than the image is centred on.
+        jitter: Largest shift of the window in training, in pixels (random crops).
+        annotation: Fields of ``Annotation``: which mask training sees (contour, box, dilated, rim
+            of unknown, or the control mask of another patient); evaluation sees the contour.
         augmentation: Fields of ``Augmentation``; ``{enabled: false}`` switches it off.
         test_share: Share of the patients of each class that is tested.
         validation_share: Share for validation.
@@ -93,6 +100,10 @@ class GliomaDataModule(pl.LightningDataModule):
         slice_step: int = 1,
         slice_min_area: float = 0.2,
         normalisation: Normalisation = "zscore",
+        neighbours: int = 0,
+        centre: Centre = "brain",
+        jitter: int = 0,
+        annotation: Mapping[str, bool | float | str] | None = None,
         augmentation: Mapping[str, bool | float] | None = None,
         test_share: float = 0.2,
         validation_share: float = 0.15,
@@ -113,6 +124,7 @@ class GliomaDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         require_choice("spatial_dims", spatial_dims, (2, 3))
+        require_choice("centre", centre, ("brain", "tumour"))
         require_choice("on_error", on_error, ("raise", "skip"))
         require_choice("sampler", sampler, ("none", "balanced"))
         require_choice("normalisation", normalisation, ("zscore", "percentile", "none"))
@@ -158,6 +170,10 @@ class GliomaDataModule(pl.LightningDataModule):
             spacing_mm=axis_values("spacing_mm", spacing_mm, spatial_dims, float),
             slices=SliceSelection(slice_count, slice_step, slice_min_area),
             normalisation=normalisation,
+            neighbours=neighbours,
+            centre=centre,
+            jitter=jitter,
+            annotation=fill(Annotation, annotation or {}, group="annotation"),
         )
         self._epoch = 0
         self._cohorts: dict[bool, PreparedCohort] = {}
@@ -228,7 +244,7 @@ class GliomaDataModule(pl.LightningDataModule):
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Channels and spatial size of a sample, (C, H, W[, D])."""
-        return (len(self.modalities), *self.cohort.entries[0].geometry["sample_shape"])
+        return (self.preparation.channels, *self.cohort.entries[0].geometry["sample_shape"])
 
     def class_weights(self) -> Tensor:
         """Return (classes,) float32: inverse share of each class in training, mean 1 a sample."""
@@ -313,6 +329,7 @@ class GliomaDataModule(pl.LightningDataModule):
             rows,
             self.cohort.cache,
             value_range=self.normalised_range(),
+            jitter=self.preparation.jitter,
             augmentation=augmentation if augmentation and augmentation.enabled else None,
             seed=self.seed,
         )

@@ -1,8 +1,8 @@
 """Prepared subjects as a torch dataset, and the order in which they are seen."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,9 +38,9 @@ class SampleDataset(Dataset[Sample]):
     """Samples of one split, in the order of its table.
 
     Args:
-        table: One row a sample with ``entry`` (cache key), ``row`` (position in the entry),
-            ``label``, ``slice_index``, ``patient_id``, ``subject_id``, ``site`` and ``guided``.
+        table: One row a sample, see ``sample_table``.
         cache: Where the arrays lie.
+        jitter: Pixels stored around each sample.
         value_range: Range to clip to after augmentation.
         augmentation: How training samples are changed; None for evaluation.
         seed: Enters every random number.
@@ -52,11 +52,13 @@ class SampleDataset(Dataset[Sample]):
         cache: PreparedCache,
         *,
         value_range: tuple[float, float],
+        jitter: int = 0,
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         self.cache = cache
         self.value_range = value_range
+        self.jitter = jitter
         self.augmentation = augmentation
         self.seed = seed
         self._rows = table.to_dict("records")
@@ -66,23 +68,21 @@ class SampleDataset(Dataset[Sample]):
         return len(self._rows)
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
-        """Return a sample; a plain index leaves out augmentation, a SampleKey names its epoch."""
+        """Return a sample.
+
+        A plain index gives it unchanged, with the lesion as mask; a SampleKey names an epoch of
+        training and gives it augmented, with the annotation as mask.
+        """
         index = key.index if isinstance(key, SampleKey) else int(key)
         row = self._rows[index]
-        arrays = torch.from_numpy(self._samples(row["entry"])[row["row"]].astype(np.float32))
-        if isinstance(key, SampleKey) and self.augmentation is not None:
-            generator = sample_generator(self.seed, key.epoch, index)
-            change = draw_change(self.augmentation, tuple(arrays[:-2].shape), generator)
-            arrays = apply_change(arrays, change)
-            arrays[:-2].clamp_(*self.value_range)
-        lesion = arrays[-2:-1]
-        known = row["guided"] and bool((lesion == 1).any())
-        nowhere = lesion.new_tensor(torch.nan)
+        epoch = key.epoch if isinstance(key, SampleKey) else None
+        arrays = self._arrays(row, index, epoch)
+        mask = arrays[-2:-1] if epoch is None else arrays[-3:-2]  # lesion, or annotation
+        known = row["guided"] and bool((mask == 1).any())
+        nowhere = mask.new_tensor(torch.nan)
         return {
-            "image": arrays[:-2],
-            "lesion_mask": lesion.where(lesion >= 0, nowhere)
-            if known
-            else nowhere.expand_as(lesion),
+            "image": arrays[:-3],
+            "lesion_mask": mask.where(mask >= 0, nowhere) if known else nowhere.expand_as(mask),
             "brain_mask": arrays[-1:],
             "label": row["label"],
             "index": index,
@@ -91,6 +91,35 @@ class SampleDataset(Dataset[Sample]):
             "subject_id": row["subject_id"],
             "site": row["site"],
         }
+
+    def _arrays(self, row: Mapping[Hashable, Any], index: int, epoch: int | None) -> Tensor:
+        """Return modalities, annotation, lesion and brain (C + 3, H, W[, D])."""
+        arrays = self._samples(row["entry"])[row["row"]].astype(np.float32)
+        if epoch is None:
+            return torch.from_numpy(self._crop(arrays, None))
+        if row["annotation_entry"] != row["entry"] or row["annotation_row"] != row["row"]:
+            arrays[-3] = self._samples(row["annotation_entry"])[row["annotation_row"]][-3]
+        generator = sample_generator(self.seed, epoch, index)
+        cropped = torch.from_numpy(self._crop(arrays, generator))
+        if self.augmentation is None:
+            return cropped
+        change = draw_change(self.augmentation, tuple(cropped[:-3].shape), generator)
+        changed = apply_change(cropped, change)
+        changed[:-3].clamp_(*self.value_range)
+        return changed
+
+    def _crop(
+        self, arrays: NDArray[np.float32], generator: np.random.Generator | None
+    ) -> NDArray[np.float32]:
+        """Cut the jitter off: at a random place in training, in the middle otherwise."""
+        if not self.jitter:
+            return arrays
+        for axis in range(1, arrays.ndim):
+            drawn = None if generator is None else int(generator.integers(2 * self.jitter + 1))
+            start = self.jitter if drawn is None else drawn
+            length = arrays.shape[axis] - 2 * self.jitter
+            arrays = arrays.take(range(start, start + length), axis=axis)
+        return arrays
 
     def _samples(self, entry: str) -> NDArray[np.float16]:
         if entry not in self._open:

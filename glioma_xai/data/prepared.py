@@ -17,7 +17,7 @@ from glioma_xai.data.splits import (
     read_splits,
     split_patients,
 )
-from glioma_xai.data.table import sample_table
+from glioma_xai.data.table import sample_table, with_control_masks
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Problem, Split, Subject
@@ -151,13 +151,16 @@ def prepare_cohort(
         splits = _splits(subjects, source.classes, division)
         seed = division.settings.seed
         guided = guided_patients(splits, patient_labels(subjects), division.mask_share, seed)
+    table = sample_table(entries, splits=splits, classes=source.classes, guided=guided)
+    if graded and preparation.annotation.control:
+        table = with_control_masks(table, division.settings.seed)
     return PreparedCohort(
         source=source,
         preparation=preparation,
         cache=cache,
         entries=tuple(entries),
         splits=splits,
-        table=sample_table(entries, splits=splits, classes=source.classes, guided=guided),
+        table=table,
         warnings=[problem for problem in problems if problem.severity == "warning"],
         left_out=errors,
     )

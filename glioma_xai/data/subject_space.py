@@ -34,11 +34,13 @@ def restore(
         ShapeError: If maps and slices do not fit the subject.
     """
     values = np.asarray(maps, dtype=np.float32)
-    volume = (
-        _stack_slices(geometry, values, slice_indices)
-        if geometry["slices"]
-        else values.reshape(geometry["sample_shape"])
-    )
+    if geometry["slices"]:
+        volume = _stack_slices(geometry, values, slice_indices)
+        around = [(geometry["jitter"],) * 2] * 2 + [(0, 0)]
+    else:
+        volume = values.reshape(geometry["sample_shape"])
+        around = [(geometry["jitter"],) * 2] * 3
+    volume = np.pad(volume, around)
     native_affine = np.array(geometry["native_affine"])
     to_model = np.linalg.inv(np.array(geometry["model_affine"])) @ native_affine
     exact = np.abs(to_model - to_model.round()).max() < GRID_TOLERANCE

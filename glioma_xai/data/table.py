@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from glioma_xai.data.cache import Entry
@@ -10,7 +11,7 @@ from glioma_xai.records import Split
 
 COLUMNS = (
     "patient_id", "subject_id", "slice_index", "split", "label", "class", "site",
-    "lesion_area", "guided", "entry", "row",
+    "lesion_area", "guided", "entry", "row", "annotation_entry", "annotation_row",
 )  # fmt: skip
 
 
@@ -33,7 +34,8 @@ def sample_table(
         A row a sample with the columns ``patient_id``, ``subject_id``, ``slice_index`` (in the
         file's own numbering, -1 for a volume), ``split``, ``label`` (-1 if unknown), ``class``,
         ``site``, ``lesion_area`` (pixels), ``guided`` (its mask may be used in training), ``entry``
-        and ``row`` (where its arrays lie in the cache).
+        and ``row`` (where its arrays lie in the cache), ``annotation_entry`` and
+        ``annotation_row`` (where the mask lies that training sees).
 
     Raises:
         CohortError: If samples differ in size.
@@ -57,6 +59,8 @@ def sample_table(
                     "guided": splits[subject.patient_id] != "train" or subject.patient_id in guided,
                     "entry": entry.key,
                     "row": row,
+                    "annotation_entry": entry.key,
+                    "annotation_row": row,
                 }
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -72,3 +76,28 @@ def _require_one_size(entries: Sequence[Entry]) -> None:
             f"all samples must have one size, found {found}. Set data.spatial_size, which crops "
             "and pads, or data.spacing_mm."
         )
+
+
+def with_control_masks(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the table with the annotations of training samples exchanged between patients.
+
+    Patients are put in a random order and every sample takes the mask of one half a round
+    further, so that sizes and places of masks stay what they are over the cohort.
+    """
+    chosen = table.index[(table["split"] == "train") & (table["lesion_area"] > 0)]
+    order = np.random.default_rng([seed, len(chosen)]).permutation(
+        table.loc[chosen, "patient_id"].unique()
+    )
+    if len(order) < 2:
+        raise CohortError(
+            f"control masks need two training patients with a lesion, found {len(order)}. "
+            "Add patients or set data.annotation.control=false."
+        )
+    samples = {patient: chosen[table.loc[chosen, "patient_id"] == patient] for patient in order}
+    result = table.copy()
+    for patient, donor in zip(order, np.roll(order, len(order) // 2), strict=True):
+        for place, row in enumerate(samples[patient]):
+            given = samples[donor][place % len(samples[donor])]
+            result.loc[row, "annotation_entry"] = table.loc[given, "entry"]
+            result.loc[row, "annotation_row"] = table.loc[given, "row"]
+    return result

@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SpatialCrop, SpatialPad, SpatialResample
 from numpy.typing import NDArray
-from torch import Tensor
 
+from glioma_xai.data.annotations import UNKNOWN, Annotation, annotate
+from glioma_xai.data.grids import Centre, crop_and_pad, native_slices, resample
 from glioma_xai.data.intensities import (
     NORMALISED_RANGE,
     Normalisation,
@@ -22,9 +22,7 @@ from glioma_xai.data.intensities import (
 from glioma_xai.data.labels import Region, lesion_region
 from glioma_xai.data.slices import SliceSelection, select_slices
 from glioma_xai.data.volumes import LoadedSubject
-
-UNKNOWN = -1.0
-"""Stored lesion value of a pixel that nobody has annotated; it leaves the loader as NaN."""
+from glioma_xai.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Preparation:
             Slices keep their distance. A pixel of a PNG counts as 1 mm.
         slices: Which slices are taken; not used for volumes.
         normalisation: Scale of intensities, from the brain of each volume and modality.
+        neighbours: Slices above and below that are added as channels, from the lowest to the
+            highest, all modalities of one slice together; 0 for the slice alone.
+        centre: What a window that is smaller than the image is centred on.
+        jitter: Pixels that are stored around the window, for random crops in training.
+        annotation: The mask that training sees.
     """
 
     modalities: tuple[str, ...]
@@ -52,6 +55,34 @@ class Preparation:
     spacing_mm: tuple[float, ...] | None = (2.0, 2.0)
     slices: SliceSelection = field(default_factory=SliceSelection)
     normalisation: Normalisation = "zscore"
+    neighbours: int = 0
+    centre: Centre = "brain"
+    jitter: int = 0
+    annotation: Annotation = field(default_factory=Annotation)
+
+    def __post_init__(self) -> None:
+        if self.neighbours and self.spatial_dims == 3:
+            raise ConfigError(
+                f"data.neighbours needs data.spatial_dims=2, got {self.spatial_dims} and "
+                f"neighbours={self.neighbours}. A volume has its neighbours already."
+            )
+        if self.jitter and self.spatial_size is None:
+            raise ConfigError(
+                f"data.jitter needs data.spatial_size, got null and jitter={self.jitter}. "
+                "Set the size that is cropped out."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels."""
+        return len(self.modalities) * (2 * self.neighbours + 1)
+
+    @property
+    def stored_size(self) -> tuple[int, ...] | None:
+        """Spatial size of what is stored: the sample's, and the jitter on all sides."""
+        if self.spatial_size is None:
+            return None
+        return tuple(length + 2 * self.jitter for length in self.spatial_size)
 
     def as_json(self) -> str:
         """Return the settings as text, the same for equal settings."""
@@ -69,6 +100,7 @@ class Geometry(TypedDict):
     native_slices: list[int]  # the same in the file's own numbering
     lesion_area: list[int]  # lesion pixels of each sample
     sample_shape: list[int]  # H W [D]
+    jitter: int  # pixels stored around that on all sides
     brain_fits: bool  # False if the window cuts off part of the brain
     value_range: list[float]  # smallest and largest stored value
 
@@ -78,7 +110,8 @@ class Prepared:
     """Arrays of one subject.
 
     Args:
-        samples: (N, C + 2, H, W[, D]) float16: modalities, lesion (1, 0 or UNKNOWN), brain (1, 0).
+        samples: (N, C + 3, H, W[, D]) float16: modalities, annotation and lesion (1, 0, UNKNOWN),
+            brain (1, 0); with the jitter on all sides.
         geometry: Where they lie on the subject's own grid.
     """
 
@@ -92,25 +125,28 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
     Image, lesion and brain travel as one tensor, so that nothing can move one without the others.
     """
     stack, picked, count = _normalised_stack(loaded, preparation)  # C+2 X Y Z
-    has_lesion = bool((stack[-2] == 1).any())
+    stack = resample(stack, preparation.spacing_mm)
+    stack, brain_fits = crop_and_pad(stack, preparation.stored_size, centre=preparation.centre)
+    affine = stack.affine.numpy()
     planar = preparation.spatial_dims == 2
-    stack = _resample(stack, preparation)
-    stack, brain_fits = _window(stack, preparation)
     samples = stack.as_tensor().movedim(-1, 0) if planar else stack.as_tensor()[None]
-    samples = _finished(samples, has_lesion=has_lesion, normalisation=preparation.normalisation)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[: preparation.spatial_dims]
+    finished = _finished(samples.numpy(), preparation, tuple(spacing.tolist()))
+    jitter = preparation.jitter
     geometry = Geometry(
         native_shape=list(loaded.image.shape[1:]),
         native_affine=loaded.affine.tolist(),
-        model_affine=stack.affine.tolist(),
+        model_affine=affine.tolist(),
         model_slices=count,
         slices=picked,
-        native_slices=_native_slices(picked, count, loaded.affine),
-        lesion_area=(samples[:, -2] == 1).flatten(1).sum(1).tolist(),
-        sample_shape=list(samples.shape[2:]),
+        native_slices=native_slices(picked, count, loaded.affine),
+        lesion_area=[int((sample[-2] == 1).sum()) for sample in finished],
+        sample_shape=[length - 2 * jitter for length in finished.shape[2:]],
+        jitter=jitter,
         brain_fits=brain_fits,
-        value_range=[float(samples[:, :-2].min()), float(samples[:, :-2].max())],
+        value_range=[float(finished[:, :-3].min()), float(finished[:, :-3].max())],
     )
-    return Prepared(samples.numpy().astype(np.float16), geometry)
+    return Prepared(finished.astype(np.float16), geometry)
 
 
 def _normalised_stack(
@@ -132,82 +168,37 @@ def _normalised_stack(
     foreground = find_foreground(image)
     brain = foreground.brain
     shift, scale = normalisation_map(image, brain, preparation.normalisation)
-    picked: list[int] = []
-    count = brain.shape[2]
+    picked, count = [], brain.shape[2]
+    groups = [np.arange(count)]
     if preparation.spatial_dims == 2:
         area = (lesion if lesion.any() else brain).sum(axis=(0, 1))
         picked = select_slices(area, preparation.slices)
-        image, lesion, brain = image[..., picked], lesion[..., picked], brain[..., picked]
-    stack = np.empty((len(image) + 2, *brain.shape), dtype=np.float32)
-    np.subtract(image, shift[:, None, None, None], out=stack[:-2])
-    stack[:-2] /= scale[:, None, None, None]
-    stack[:-2][foreground.is_air(image, brain)] = 0
-    stack[-2], stack[-1] = lesion, brain
+        reach = range(-preparation.neighbours, preparation.neighbours + 1)
+        groups = [np.clip(np.array(picked) + step, 0, count - 1) for step in reach]
+    parts = []
+    for group in groups:
+        part = (image[..., group] - shift[:, None, None, None]) / scale[:, None, None, None]
+        part[foreground.is_air(image[..., group], brain[..., group])] = 0
+        parts.append(part)
+    own = groups[len(groups) // 2]
+    stack = np.concatenate([*parts, lesion[None, ..., own], brain[None, ..., own]])
     return MetaTensor(torch.from_numpy(stack), torch.from_numpy(affine)), picked, count
 
 
-def _resample(stack: MetaTensor, preparation: Preparation) -> MetaTensor:
-    """Change the pixels' distance, linearly; slices stay where they are.
-
-    A pixel of twice the size is the mean of those it covers: the new grid has the old one's
-    outer edges, not its first pixel.
-    """
-    if preparation.spacing_mm is None:
-        return stack
-    affine = stack.affine.numpy()
-    present = np.linalg.norm(affine[:3, :3], axis=0)
-    wanted = np.array([*preparation.spacing_mm, present[2]][:3])
-    factor = wanted / present
-    if np.allclose(factor, 1, atol=1e-3):
-        return stack
-    size = np.maximum(np.round(np.array(stack.shape[1:]) / factor), 1).astype(int)
-    step = np.diag([*factor, 1.0])
-    step[:3, 3] = (factor - 1) / 2
-    resample = SpatialResample(
-        mode="bilinear", padding_mode="border", align_corners=False, dtype=torch.float32
-    )
-    return resample(stack, dst_affine=torch.from_numpy(affine @ step), spatial_size=size.tolist())
-
-
-def _window(stack: MetaTensor, preparation: Preparation) -> tuple[MetaTensor, bool]:
-    """Crop and pad to one size around the brain; also say whether all of the brain is inside.
-
-    An axis that is too short is padded on both sides. On one that is too long the window is
-    centred on the brain, but never reaches beyond the image, so nothing is cut without need.
-    """
-    if preparation.spatial_size is None:
-        return stack, True
-    brain = stack.as_tensor()[-1] >= 0.5  # X Y Z
-    size = (*preparation.spatial_size, brain.shape[2])[:3]
-    starts, ends, fits = [], [], True
-    for axis, wanted in enumerate(size):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = brain.any(dim=others[1]).any(dim=others[0]).nonzero()[:, 0]
-        low, high = int(inside[0]), int(inside[-1]) + 1
-        start = min(max((low + high - wanted) // 2, 0), max(brain.shape[axis] - wanted, 0))
-        starts.append(start)
-        ends.append(min(start + wanted, brain.shape[axis]))
-        fits = fits and start <= low and high <= start + wanted
-    cropped = SpatialCrop(roi_start=starts, roi_end=ends)(stack)
-    return SpatialPad(size)(cropped), fits
-
-
-def _finished(samples: Tensor, *, has_lesion: bool, normalisation: Normalisation) -> Tensor:
-    """Clip intensities, and make masks 0, 1 or UNKNOWN, (N, C + 2, *spatial).
+def _finished(
+    samples: NDArray[np.float32], preparation: Preparation, spacing_mm: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """Clip intensities, make masks 0, 1 or UNKNOWN and add the annotation, (N, C + 3, *spatial).
 
     A sample without tumour says nothing about where to look: its lesion is unknown.
     """
-    samples = samples.contiguous()
     largest = float(np.finfo(np.float16).max)
-    low, high = NORMALISED_RANGE.get(normalisation, (-largest, largest))
-    samples[:, :-2].clamp_(low, high)
-    samples[:, -2:] = (samples[:, -2:] >= 0.5).to(samples.dtype)
-    shows = (samples[:, -2] == 1).flatten(1).any(dim=1) & has_lesion
-    samples[~shows, -2] = UNKNOWN
-    return samples
-
-
-def _native_slices(picked: list[int], count: int, affine: NDArray[np.float64]) -> list[int]:
-    """Return the slices in the file's own numbering, which may run from head to foot."""
-    axis = int(np.abs(affine[2, :3]).argmax())
-    return [k if affine[2, axis] > 0 else count - 1 - k for k in picked]
+    low, high = NORMALISED_RANGE.get(preparation.normalisation, (-largest, largest))
+    finished = np.empty((len(samples), samples.shape[1] + 1, *samples.shape[2:]), np.float32)
+    np.clip(samples[:, :-2], low, high, out=finished[:, :-3])
+    for row, sample in enumerate(samples):
+        lesion = sample[-2] >= 0.5
+        finished[row, -3] = annotate(lesion, preparation.annotation, spacing_mm)
+        finished[row, -2] = lesion if lesion.any() else UNKNOWN
+        finished[row, -1] = sample[-1] >= 0.5
+    return finished

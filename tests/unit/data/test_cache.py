@@ -35,7 +35,7 @@ def test_a_second_run_reads_what_the_first_wrote(subjects, tmp_path: Path):
     again, _ = prepare_subjects(subjects, SETTINGS, cache)
     assert again == entries
     assert times == {path: path.stat().st_mtime_ns for path in cache.folder.rglob("*.npy")}
-    assert cache.samples(entries[0].key).shape == (3, 3, 16, 20)  # slices 2 to 4
+    assert cache.samples(entries[0].key).shape == (3, 4, 16, 20)  # slices 2 to 4
 
 
 def test_the_key_knows_files_and_settings(subjects):

@@ -2,9 +2,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from glioma_xai.data.annotations import UNKNOWN
 from glioma_xai.data.slices import SliceSelection
 from glioma_xai.data.subject_space import restore
-from glioma_xai.data.transforms import UNKNOWN, Preparation, Prepared, prepare
+from glioma_xai.data.transforms import Preparation, Prepared, prepare
 from glioma_xai.data.volumes import LoadedSubject
 from glioma_xai.errors import ShapeError
 from tests.unit.data.small_cohorts import LPS, SHAPE, brain_of, case_arrays
@@ -44,14 +45,17 @@ def reoriented(subject: LoadedSubject, codes: str) -> LoadedSubject:
 def test_nothing_but_orientation_and_slices():
     prepared = prepare(loaded(), PLAIN)
     arrays = case_arrays()
-    assert prepared.samples.shape == (2, 4, *SHAPE[:2])
+    assert prepared.samples.shape == (2, 5, *SHAPE[:2])
     assert prepared.geometry["slices"] == [2, 3]  # the largest and the one below
     for row, k in enumerate((2, 3)):
         for channel, name in enumerate(("t1", "t2")):
             flipped = arrays[name][::-1, ::-1, k]  # LPS to RAS
             np.testing.assert_array_equal(prepared.samples[row, channel], flipped)
-        np.testing.assert_array_equal(prepared.samples[row, 2], arrays["seg"][::-1, ::-1, k] > 0)
-        np.testing.assert_array_equal(prepared.samples[row, 3], brain_of()[::-1, ::-1, k])
+        for mask in (2, 3):  # annotation and lesion
+            np.testing.assert_array_equal(
+                prepared.samples[row, mask], arrays["seg"][::-1, ::-1, k] > 0
+            )
+        np.testing.assert_array_equal(prepared.samples[row, 4], brain_of()[::-1, ::-1, k])
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPI", "PIR", "SAL"])
