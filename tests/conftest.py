@@ -56,5 +56,3 @@ def smoke_run(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr + result.stdout
     (folder,) = (root / "smoke").iterdir()
     return folder
-
-

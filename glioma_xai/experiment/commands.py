@@ -47,9 +47,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     data = instantiate.build_data(saved.config)
     data.setup("test")
     module, epoch = load_module(saved, data)
-    results = evaluate_splits(
-        saved.config, data=data, module=module, splits=(split,), epoch=epoch
-    )
+    results = evaluate_splits(saved.config, data=data, module=module, splits=(split,), epoch=epoch)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
     output = Path(own["output"] or folder / "evaluations" / stamp)
     summary = write_results(results, saved.config, data=data, module=module, folder=output)

@@ -1,5 +1,6 @@
 """Config to objects: the only place that calls hydra.utils.instantiate."""
 
+import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -126,7 +127,8 @@ def build_callbacks(config: DictConfig, *, run: Path) -> dict[str, Callback]:
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:
-    """The configured loggers."""
+    """The configured loggers; W&B keeps its own lines off the terminal."""
+    os.environ.setdefault("WANDB_SILENT", "true")
     nodes = config.logger or {}
     return [instantiate(node) for node in nodes.values() if node is not None]
 

@@ -1,6 +1,7 @@
 """From a command line to exit codes: compose and check first, then let Hydra run the jobs."""
 
 import itertools
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -103,8 +104,20 @@ def run_jobs(name: str, arguments: Sequence[str], job: Callable[[DictConfig], fl
         check_jobs(name, arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach run_command instead of sys.exit
     sys.argv = [sys.argv[0], *arguments]
-    decorated = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)
-    decorated()
+    failures: list[GliomaXaiError] = []
+
+    def quiet(config: DictConfig) -> float:
+        try:
+            return job(config)
+        except GliomaXaiError as error:
+            if split_arguments(arguments)[2]:
+                raise  # a job of a multirun: Hydra must know that it failed
+            failures.append(error)  # raised below, without Hydra's own lines about it
+            return math.nan
+
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(quiet)()
+    if failures:
+        raise failures[0]
 
 
 def folder_of(text: str | None, *, key: str, command: str) -> Path:

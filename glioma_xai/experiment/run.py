@@ -53,7 +53,6 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
     loggers: list[Logger] = []
     try:
         with interruptible():
-            loggers = instantiate.build_loggers(config)
             score = _work(config, folder, status=status, loggers=loggers, resume=resume)
     except Interrupted as error:
         status.end("interrupted", error)
@@ -79,6 +78,7 @@ def _work(
     status.update(left_out=[str(problem) for problem in data.left_out])
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
+    loggers += instantiate.build_loggers(config)  # from here on there is something to log
     callbacks = instantiate.build_callbacks(config, run=folder)
     best = callbacks.get("best")
     if not isinstance(best, BestCheckpoint):

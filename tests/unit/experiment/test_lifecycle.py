@@ -1,0 +1,116 @@
+"""Files of a run folder are whole or absent, and nothing in a checkpoint runs code."""
+
+import json
+import pickle
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from glioma_xai.errors import ConfigError, RunError
+from glioma_xai.experiment.launch import run_command
+from glioma_xai.experiment.lifecycle import (
+    AtomicCheckpointIO,
+    Interrupted,
+    RunStatus,
+    interruptible,
+    load_checkpoint,
+    write_json,
+)
+
+
+def test_json_has_no_nan_and_leaves_no_part(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [1.5, float("inf")], "z": (1, "a")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "x": None,
+        "y": [1.5, None],
+        "z": [1, "a"],
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_status_keeps_its_beginning_when_a_run_goes_on(tmp_path: Path) -> None:
+    first = RunStatus(tmp_path)
+    first.values["started"] = "2000-01-01T00:00:00+00:00"
+    first.end("interrupted", Interrupted(signal.SIGTERM))
+    again = RunStatus(tmp_path)
+    again.end("finished")
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["started"] == "2000-01-01T00:00:00+00:00"
+    assert (status["state"], status["error"]) == ("finished", None)
+    assert status["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+
+    def half(checkpoint: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        io.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("boom",))
+
+
+def test_a_checkpoint_that_could_run_code_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    with (folder / "best.ckpt").open("wb") as file:
+        pickle.dump({"state_dict": Bomb()}, file)
+    with pytest.raises(RunError, match=r"expected a whole checkpoint of tensors and plain values"):
+        load_checkpoint(tmp_path)
+    assert "boom" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_cut_in_half_is_named(tmp_path: Path) -> None:
+    AtomicCheckpointIO().save_checkpoint({"x": torch.ones(100)}, tmp_path / "checkpoints/best.ckpt")
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RunError, match=r"best\.ckpt: expected a whole checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_folder_without_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"expected checkpoints/best\.ckpt, found none"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_become_exit_codes(number: int, code: int) -> None:
+    def work() -> None:
+        with interruptible():
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    assert run_command(work) == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_user_s_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def config() -> None:
+        raise ConfigError("seed: expected a number, found x. Change seed.")
+
+    def run() -> None:
+        raise RunError("runs/x: expected a run folder, found none. Look in runs.")
+
+    assert run_command(config) == 2
+    assert run_command(run) == 1
+    printed = capsys.readouterr().err
+    assert printed.splitlines() == [
+        "ConfigError: seed: expected a number, found x. Change seed.",
+        "RunError: runs/x: expected a run folder, found none. Look in runs.",
+    ]

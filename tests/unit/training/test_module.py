@@ -1,0 +1,191 @@
+"""One training step: which losses it has, what it moves, and what it leaves alone."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glioma_xai import losses
+from glioma_xai.errors import ConfigError, NumericsError
+from glioma_xai.losses.objective import Objective
+from glioma_xai.models.networks import SmallCNN
+from glioma_xai.records import Batch
+from glioma_xai.training.guidance import Attribution, Guidance, still_statistics
+from glioma_xai.training.module import GuidedClassifier, exchanged
+
+SHAPE = (3, 24, 28)
+
+
+def make_batch(size: int = 6, *, masked: int | None = None) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.zeros(size, 1, *SHAPE[1:])
+    mask[:, :, 8:14, 9:17] = 1
+    if masked is not None:
+        mask[masked:] = torch.nan
+    return {
+        "image": torch.randn(size, *SHAPE, generator=generator),
+        "lesion_mask": mask,
+        "brain_mask": torch.ones_like(mask),
+        "label": torch.arange(size) % 2,
+        "index": torch.arange(size),
+        "slice_index": torch.zeros(size, dtype=torch.int64),
+        "patient_id": [f"p{i}" for i in range(size)],
+        "subject_id": [f"p{i}" for i in range(size)],
+        "site": [""] * size,
+    }
+
+
+def make_module(
+    *, weight: float = 1.0, composite: str = "epsilon_plus", **guidance: object
+) -> GuidedClassifier:
+    torch.manual_seed(0)
+    return GuidedClassifier(
+        SmallCNN(input_shape=SHAPE, classes=2, channels=(4, 4, 4, 4), hidden=8),
+        attribution=Attribution(composite, "contrastive", options={"epsilon": 0.01}),
+        guidance=Guidance(loss=partial(losses.energy), **guidance),  # type: ignore[arg-type]
+        objective=Objective(guidance_weight=weight),
+        optimizer=partial(torch.optim.Adam, lr=1e-3),
+    )
+
+
+def step(module: GuidedClassifier, batch: Batch, **options: object) -> Tensor:
+    torch.manual_seed(3)  # dropout
+    return module.losses(batch, step=1, total_steps=2, **options).total  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("probe", ["image", "scaled", "mixed", "noise"])
+def test_every_parameter_moves(probe: str) -> None:
+    module = make_module(probe=probe).train()
+    optimizer = module.build_optimizer(module.model.parameters())
+    for _ in range(2):  # the second step catches an optimizer that holds stale parameters
+        before = [p.detach().clone() for p in module.model.parameters()]
+        optimizer.zero_grad()
+        step(module, make_batch()).backward()
+        optimizer.step()
+        moved = [
+            not torch.equal(a, b) for a, b in zip(before, module.model.parameters(), strict=True)
+        ]
+        assert all(moved)
+
+
+@pytest.mark.parametrize("probe", ["image", "mixed"])
+def test_running_statistics_advance_as_in_a_plain_forward_pass(probe: str) -> None:
+    guided, plain = make_module(probe=probe).train(), make_module().train()
+    batch = make_batch()
+    step(guided, batch).backward()
+    torch.manual_seed(3)
+    plain.model(batch["image"])
+    for name, buffer in plain.model.named_buffers():
+        assert torch.equal(buffer, dict(guided.model.named_buffers())[name]), name
+
+
+def test_guidance_with_probe_image_costs_one_forward_pass() -> None:
+    module = make_module().train()
+    calls = []
+    module.model[0].register_forward_hook(lambda *_: calls.append(1))  # type: ignore[index,operator]
+    module.attribution.composite_for(module.model, SHAPE)  # built once, before the first step
+    calls.clear()
+    step(module, make_batch()).backward()
+    assert len(calls) == 1
+
+
+def test_logits_of_the_guided_pass_are_those_of_the_network() -> None:
+    module = make_module().eval()
+    batch = make_batch()
+    guided = module.losses(batch, step=1, total_steps=2)
+    plain = module.losses(batch, step=1, total_steps=2, guide=False)
+    assert torch.allclose(guided.classification, plain.classification, rtol=1e-6)
+    assert guided.guidance > 0
+    assert torch.allclose(guided.total, guided.classification + guided.guidance)
+
+
+def test_samples_without_a_mask_count_only_for_classification() -> None:
+    module = make_module().eval()
+    batch = make_batch(6, masked=2)
+    parts = module.losses(batch, step=1, total_steps=2)
+    _, relevance = module.attribution.relevance(module.model, batch["image"], labels=batch["label"])
+    expected = losses.energy(relevance[:2], batch["lesion_mask"][:2]).mean()
+    assert torch.allclose(parts.guidance, expected, rtol=1e-5)
+
+
+def test_a_batch_without_any_mask_is_trained_by_labels() -> None:
+    module = make_module().train()
+    parts = module.losses(make_batch(6, masked=0), step=1, total_steps=2)
+    assert torch.equal(parts.total, parts.classification)
+    assert parts.guidance == 0
+
+
+def test_guidance_on_a_share_of_the_batch() -> None:
+    module = make_module(guided_share=0.5).eval()
+    batch = make_batch(6)
+    parts = module.losses(batch, step=1, total_steps=2)
+    _, relevance = module.attribution.relevance(module.model, batch["image"], labels=batch["label"])
+    expected = losses.energy(relevance[:3], batch["lesion_mask"][:3]).mean()
+    assert torch.allclose(parts.guidance, expected, rtol=1e-5)
+
+
+def test_bf16_keeps_relevance_in_float32() -> None:
+    module = make_module().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parts = module.losses(make_batch(), step=1, total_steps=2)
+    assert parts.guidance.dtype == torch.float32
+    parts.total.backward()
+    assert all(
+        torch.isfinite(p.grad).all() for p in module.model.parameters() if p.grad is not None
+    )
+
+
+def test_exchanged_backgrounds_keep_the_tumour_and_change_the_rest() -> None:
+    batch = make_batch()
+    changed = exchanged(batch, key=(0, 1))
+    inside = (batch["lesion_mask"] == 1).expand_as(changed)
+    assert torch.equal(changed[inside], batch["image"][inside])
+    assert not torch.equal(changed[~inside], batch["image"][~inside])
+    assert torch.equal(changed, exchanged(batch, key=(0, 1)))  # a function of seed, epoch, sample
+    assert not torch.equal(changed, exchanged(batch, key=(0, 2)))
+
+
+def test_still_statistics_restores_after_an_error() -> None:
+    norm = nn.BatchNorm2d(3)
+    original = norm.running_mean
+
+    def fail() -> None:
+        with still_statistics(norm):
+            norm(torch.randn(4, 3, 2, 2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert norm.running_mean is original
+    assert norm.running_mean is not None
+    assert torch.equal(norm.running_mean, torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"guided_share": 0.0}, r"loss\.guided_share: expected a share in \(0, 1\], found 0\.0"),
+        ({"every_n_steps": 0}, r"loss\.every_n_steps: expected 1 or more, found 0"),
+        ({"warm_start_epochs": -1}, r"loss\.warm_start_epochs: expected a number of epochs"),
+        (
+            {"exchange_share": 1.5},
+            r"loss\.exchange_share: expected a share in \[0, 1\], found 1\.5",
+        ),
+        (
+            {"probe": "blur"},
+            r"loss\.probe: expected one of image, scaled, mixed, noise, found blur",
+        ),
+    ],
+)
+def test_guidance_refuses_what_makes_no_sense(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Guidance(**options)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_is_named() -> None:
+    module = make_module().train()
+    with torch.no_grad():
+        next(module.model.parameters()).fill_(torch.nan)
+    with pytest.raises(NumericsError, match="finite"):
+        step(module, make_batch())
