@@ -83,6 +83,23 @@ class LevelResult:
 
 
 @dataclass(frozen=True)
+class ScoreTable:
+    """A further table of a page: scores by site, of reliability, of faithfulness.
+
+    Args:
+        title: Heading.
+        text: What the rows are and how to read them.
+        rows: Name of a row to score to estimate; a score may be absent from a row.
+        row_name: What a row is, such as ``site``.
+    """
+
+    title: str
+    text: str
+    rows: Mapping[str, Mapping[str, Estimate]]
+    row_name: str = "group"
+
+
+@dataclass(frozen=True)
 class RunReport:
     """Everything the page of one run shows; a part that is empty is left out of the page.
 
@@ -94,10 +111,11 @@ class RunReport:
         levels: Results by level; the first gives the numbers at the top.
         history: Column of ``metrics.csv`` to values, one an epoch, among them ``epoch``.
         selected_epoch: Epoch of the checkpoint that was evaluated; None if unknown.
-        shortcut: Condition (as trained, removed, swapped, ...) to score to estimate.
-        shortcut_name: Which shortcut the cohort has.
+        shortcut: Condition (as trained, removed, swapped, ...), in words, to score to estimate.
+        shortcut_name: Which shortcut the cohort has; empty or ``none`` if it has none.
         relevance: Score to estimate; ``note`` says how many samples were undefined.
         chance: Score to its level by chance.
+        tables: Further tables, in this order, after relevance.
         right_cases: Pictures of right predictions.
         wrong_cases: Pictures of wrong predictions.
         left_out: Subjects left out, and why.
@@ -118,6 +136,7 @@ class RunReport:
     shortcut_name: str = ""
     relevance: Mapping[str, Estimate] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
+    tables: Sequence[ScoreTable] = ()
     right_cases: Sequence[Case] = ()
     wrong_cases: Sequence[Case] = ()
     left_out: Sequence[Problem] = ()

@@ -9,7 +9,14 @@ import pytest
 
 from glioma_xai.records import Problem
 from glioma_xai.visualization.charts import curves_by_metric, learning_curves
-from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
+from glioma_xai.visualization.contents import (
+    Case,
+    Estimate,
+    LevelResult,
+    RunReport,
+    ScoreTable,
+    Verdict,
+)
 from glioma_xai.visualization.report import (
     format_estimate,
     format_number,
@@ -51,6 +58,14 @@ def report(name="phantom-0001"):
         shortcut_name=name,
         relevance={"relevance_mass_accuracy": Estimate(0.9, 0.8, 0.95, name)},
         chance={"relevance_mass_accuracy": 0.05},
+        tables=[
+            ScoreTable(
+                f"By site {name}",
+                f"text {name}",
+                {name: {"auc": Estimate(0.71, 0.6, 0.8)}, "other": {"accuracy": Estimate(0.65)}},
+                name,
+            )
+        ],
         right_cases=[case],
         wrong_cases=[case],
         left_out=[Problem(name, name, name, name)],
@@ -97,7 +112,7 @@ def test_a_name_cannot_become_markup(page):
     found = page(report(EVIL))
     assert "script" not in found.tags
     assert not any("onload" in names for _, names in found.attributes)
-    assert "".join(found.text).count(EVIL) >= 15
+    assert "".join(found.text).count(EVIL) >= 20
 
 
 def test_the_page_fetches_nothing(page):
@@ -126,7 +141,14 @@ def test_the_page_is_accessible(page):
 
 def test_numbers_are_on_the_page(page):
     text = " ".join(page(report()).text)
-    for number in ("0.912 (0.880 to 0.940)", "18", "1.000 (0.900 to 1.000)", "undefined", "0.5000"):
+    for number in (
+        "0.912 (0.880 to 0.940)",
+        "18",
+        "1.000 (0.900 to 1.000)",
+        "undefined",
+        "0.5000",
+        "0.710 (0.600 to 0.800)",
+    ):
         assert number in text
     assert "epoch 1, whose checkpoint" in text
 
