@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from glioma_xai.data.fields import Axes, Float, SmoothField, draw_field, push
 
 TISSUES = ("grey", "white", "csf")
-_ORIGIN_MM = np.array([-98.0, -134.0, -72.0], dtype=np.float32)  # first voxel of the template
 _COARSE = 3  # mm, grid on which distances are measured
 _VENTRICLES = (  # centre and half axes of the left and the right lateral ventricle, mm
     ((-14.0, -12.0, 16.0), (16.0, 44.0, 22.0)),
@@ -24,10 +23,12 @@ class Template:
     Args:
         maps: (X, Y, Z, 4), uint8 with 255 for 1: grey matter, white matter, cerebrospinal fluid,
             nearness to the ventricles.
+        origin_mm: (3,), centre of the first voxel.
         tumour_sites: (S, 3), mm, where a tumour may start: deep white matter of the cerebrum.
     """
 
     maps: NDArray[np.uint8]
+    origin_mm: Float
     tumour_sites: Float
 
 
@@ -91,14 +92,18 @@ def load_template() -> Template:
     from nilearn import datasets  # costs a second, needed only where a cohort is written
     from scipy import ndimage
 
-    head, grey, white = (
-        np.asarray(load(resolution=1).dataobj, dtype=np.float32)
+    images = [
+        load(resolution=1)
         for load in (
             datasets.load_mni152_template,
             datasets.load_mni152_gm_template,
             datasets.load_mni152_wm_template,
         )
-    )
+    ]
+    occupied = np.nonzero(np.asarray(images[0].dataobj))
+    box = tuple(slice(max(0, index.min() - 1), index.max() + 2) for index in occupied)
+    head, grey, white = (np.asarray(image.dataobj, dtype=np.float32)[box] for image in images)
+    origin = np.array([side.start for side in box]) + images[0].affine[:3, 3]
     brain = ndimage.binary_fill_holes(head > 0.2)
     fluid = np.clip(1 - grey - white, 0, 1) + np.clip(0.62 - head, 0, None) * 2
     tissue = np.stack([grey, white, fluid], axis=-1) ** 2
@@ -107,7 +112,9 @@ def load_template() -> Template:
     ventricles = _find_ventricles(tissue[..., 2], brain)
     near = np.clip(2.2 * ndimage.gaussian_filter(ventricles.astype(np.float32), 3.5), 0, 1)
     maps = np.concatenate([tissue, (near * brain)[..., None]], axis=-1)
-    return Template(np.round(255 * maps).astype(np.uint8), _tumour_sites(tissue[..., 1]))
+    maps = (255 * maps + 0.5).astype(np.uint8)
+    origin = origin.astype(np.float32)
+    return Template(maps, origin, _tumour_sites(tissue[..., 1], origin))
 
 
 def draw_head(rng: np.random.Generator) -> HeadShape:
@@ -136,7 +143,7 @@ def candidate_voxels(axes: Axes) -> NDArray[np.bool_]:
     margin = _wide_brain()
     index = [
         np.clip(np.round((axis - start) / _COARSE).astype(int), 0, size - 1)
-        for axis, start, size in zip(axes, _ORIGIN_MM, margin.shape, strict=True)
+        for axis, start, size in zip(axes, load_template().origin_mm, margin.shape, strict=True)
     ]
     return margin[np.ix_(*index)]
 
@@ -150,9 +157,10 @@ def sample_tissue(points: Float) -> Float:
     Returns:
         (N, 4), float32 in [0, 1]: grey, white, cerebrospinal fluid, nearness to the ventricles.
     """
-    maps = load_template().maps
+    template = load_template()
+    maps = template.maps
     size = np.array(maps.shape[:3])
-    position = np.clip(points - _ORIGIN_MM, 0, size - 1.001).astype(np.float32)
+    position = np.clip(points - template.origin_mm, 0, size - 1.001).astype(np.float32)
     corner = position.astype(np.int32)
     weight = position - corner
     flat = maps.reshape(-1, maps.shape[3])
@@ -191,15 +199,15 @@ def _find_ventricles(fluid: Float, brain: NDArray[np.bool_]) -> NDArray[np.bool_
     return (fluid > 0.6) & deep[tuple(slice(n) for n in brain.shape)]
 
 
-def _tumour_sites(white: Float) -> Float:
+def _tumour_sites(white: Float, origin_mm: Float) -> Float:
     """White matter of the cerebrum, away from midline, base and very top, (S, 3), mm."""
     x, y, z = np.meshgrid(
-        *(np.arange(n) + start for n, start in zip(white.shape, _ORIGIN_MM, strict=True)),
+        *(np.arange(n) + start for n, start in zip(white.shape, origin_mm, strict=True)),
         indexing="ij",
         sparse=True,
     )
     deep = (white > 0.9) & (np.abs(x) > 14) & (z > -8) & (z < 46) & ((z > 4) | (y > -30))
-    return np.argwhere(deep).astype(np.float32) + _ORIGIN_MM
+    return np.argwhere(deep).astype(np.float32) + origin_mm
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from glioma_xai.data.patient import Grade, Images, Patient, Stream, build_patient, stream
+from glioma_xai.data.patient import Grade, Patient, Stream, build_patient, stream
 from glioma_xai.data.plan import Enrolment, PhantomSettings, enrol
 from glioma_xai.data.shortcuts import apply_shortcut
 from glioma_xai.errors import CohortError
@@ -119,13 +119,8 @@ def _write_patient(folder: Path, settings: PhantomSettings, number: int) -> Phan
         slices=settings.slices,
         spacing_mm=settings.spacing_mm,
     )
-    marked = apply_shortcut(
-        settings.shortcut,
-        patient.images,
-        brain_mask=patient.brain_mask,
-        lesion_mask=patient.segmentation > 0,
-        rng=stream(settings.seed, number, Stream.SHORTCUT),
-    )
+    rng = stream(settings.seed, number, Stream.SHORTCUT)
+    marked = apply_shortcut(settings.shortcut, patient, rng)
     _write_files(folder, settings, enrolment, patient, marked)
     return PhantomRow(
         patient_id=enrolment.patient_id,
@@ -138,21 +133,20 @@ def _write_patient(folder: Path, settings: PhantomSettings, number: int) -> Phan
 
 
 def _write_files(
-    folder: Path, settings: PhantomSettings, enrolment: Enrolment, patient: Patient, marked: Images
+    folder: Path, settings: PhantomSettings, enrolment: Enrolment, clean: Patient, marked: Patient
 ) -> None:
     """Write the cohort's pictures and those of the variants; what repeats becomes a link."""
-    clean = patient.images
     places = {folder: marked if enrolment.shortcut else clean}
     if settings.shortcut != "none":
         swapped = clean if enrolment.shortcut else marked
-        for variant, images in zip(VARIANTS, (clean, swapped), strict=True):
-            places[folder / "variants" / variant] = images
+        for variant, patient in zip(VARIANTS, (clean, swapped), strict=True):
+            places[folder / "variants" / variant] = patient
     written: dict[int, Path] = {}  # an array that was written before becomes a link
-    for place, images in places.items():
+    for place, patient in places.items():
         subject = place / enrolment.grade / enrolment.patient_id
         subject.mkdir(parents=True)
         arrays: dict[str, NDArray[np.int16] | NDArray[np.uint8]] = {"seg": patient.segmentation}
-        arrays.update(images.items())
+        arrays.update(patient.images.items())
         for kind, array in arrays.items():
             path = subject / f"{enrolment.patient_id}_{kind}.nii.gz"
             first = written.setdefault(id(array), path)

@@ -14,9 +14,9 @@ _INTENSITIES: dict[Modality, tuple[float, ...]] = {
     "t1": (0.72, 1.00, 0.30, 0.42, 0.60, 0.70, 0.68),
     "t1ce": (0.74, 1.00, 0.30, 0.40, 0.62, 1.75, 0.68),
     "t2": (0.80, 0.58, 1.55, 1.35, 1.25, 1.05, 1.18),
-    "flair": (0.80, 0.68, 0.22, 0.72, 1.35, 1.15, 1.32),
+    "flair": (0.83, 0.68, 0.22, 0.72, 1.35, 1.15, 1.32),
 }
-_VESSEL = {"t1": 0.0, "t1ce": 1.1, "t2": -0.35, "flair": -0.05}
+_VESSEL = {"t1": 0.0, "t1ce": 1.3, "t2": -0.35, "flair": -0.05}
 _PERIVENTRICULAR = {"t1": -0.12, "t1ce": -0.12, "t2": 0.25, "flair": 0.45}  # ageing white matter
 
 
@@ -64,7 +64,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw a site's scanner."""
     return Scanner(
         gain=np.exp(rng.uniform(np.log(250), np.log(1500), size=4)).astype(np.float32),
-        tissue=_factors(rng, 0.04),
+        tissue=_factors(rng, 0.03),
         noise=rng.uniform(0.015, 0.035, size=4).astype(np.float32),
     )
 
@@ -72,7 +72,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
 def draw_exposure(rng: np.random.Generator) -> Exposure:
     """Draw one patient's session."""
     return Exposure(
-        tissue=_factors(rng, 0.04),
+        tissue=_factors(rng, 0.03),
         gain=np.exp(rng.normal(0, 0.15, size=4)).astype(np.float32),
         bias=draw_field(rng, spacing_mm=75, functions=4),
         bias_strength=float(rng.uniform(0.02, 0.07)),
@@ -112,7 +112,7 @@ def render(
     vessel = _vessels(exposure, axes, inside) * np.clip(2.5 * tissue[:, 2] + 0.1, 0, 1) * healthy
     ageing = exposure.ageing * tissue[:, 3] * shares[1]
     uneven = 1 + 0.02 * exposure.mottle.on_grid(axes)[0][inside] * healthy
-    uneven += lesion.texture * (shares[3] + shares[4] + shares[5])
+    uneven += lesion.texture * (shares[3] + shares[4] + shares[5] + 0.6 * shares[6])
     bias = np.exp(exposure.bias_strength * exposure.bias.on_grid(axes)[:, inside])
     pictures: dict[Modality, Float] = {}
     for k, modality in enumerate(MODALITIES):
@@ -154,7 +154,7 @@ def _shares(tissue: Float, lesion: Lesion) -> Float:
 def _vessels(exposure: Exposure, axes: Axes, inside: NDArray[np.bool_]) -> Float:
     """Thin curves: where two smooth functions are 0 at once, (N,) in [0, 1]."""
     first, second = exposure.vessels.on_grid(axes)[:, inside]
-    vessels: Float = np.exp(-(first**2 + second**2) / (2 * 0.13**2))
+    vessels: Float = np.exp(-(first**2 + second**2) / (2 * 0.2**2))
     return vessels
 
 

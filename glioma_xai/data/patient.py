@@ -53,6 +53,11 @@ class Patient:
     affine: NDArray[np.float64]
     malignancy: float
 
+    @property
+    def lesion_mask(self) -> NDArray[np.bool_]:
+        """Whole tumour, (X, Y, Z)."""
+        return self.segmentation > 0
+
 
 def stream(seed: int, number: int, name: Stream) -> np.random.Generator:
     """Source of randomness for one patient (or site, or pair of patients) and one purpose."""
@@ -94,12 +99,22 @@ def build_patient(
     inside = candidate_voxels(axes)
     displacement = head.displacement(axes)[:, inside].T
     points = grid_points(axes, inside)
-    tissue = sample_tissue(head.to_template(growth.undo_mass_effect(points), displacement))
+    origin = head.to_template(growth.undo_mass_effect(points), displacement)
+    tissue = sample_tissue(origin)
     brain = tissue[:, :3].sum(axis=1) > 0.5
     inside[inside] = brain
     points, tissue = points[brain], tissue[brain]
+    across = origin[brain, 0] * np.sign(growth.centre[0]) < 0
 
-    lesion = grow(growth, character, points=points, tissue=tissue, inside=inside, axes=axes)
+    lesion = grow(
+        growth,
+        character,
+        points=points,
+        tissue=tissue,
+        barrier=across * (1 - tissue[:, 1]),
+        inside=inside,
+        axes=axes,
+    )
     scanner = draw_scanner(stream(seed, site, Stream.SCANNER))
     pictures = render(
         scanner,

@@ -1,92 +1,197 @@
-"""Deliberate shortcuts: cues outside the tumour that can give the class away.
+"""Deliberate shortcuts: cues besides the tumour that can give the class away.
 
-Each is a function of one patient's finished pictures and returns changed copies; what is not
-changed is the same object, so that a caller can see which files stay as they are.
+Each is a pure function of one finished patient and a source of randomness. It returns a changed
+copy; arrays that it leaves alone are the same objects, so that a caller sees which files stay.
 """
 
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glioma_xai.data.patient import Images
-from glioma_xai.errors import ConfigError
+from glioma_xai.data.patient import Images, Patient
 
-Shortcut = Literal["none", "corner_marker"]
+Shortcut = Literal[
+    "none", "corner_marker", "bright_spot", "texture", "annotation", "head_tilt", "missing_sequence"
+]
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
 
+_GLYPHS = {  # 3 x 5 pixels, rows from the top
+    "1": "010 110 010 010 111",
+    "2": "110 001 010 100 111",
+    "3": "110 001 010 001 110",
+    "4": "101 101 111 001 001",
+    "7": "111 001 010 010 010",
+    "A": "010 101 111 101 101",
+    "L": "100 100 100 100 111",
+    "R": "110 101 110 101 101",
+}
 
-def apply_shortcut(
-    name: Shortcut,
-    images: Images,
-    *,
-    brain_mask: NDArray[np.bool_],
-    lesion_mask: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> Images:
+
+def apply_shortcut(name: Shortcut, patient: Patient, rng: np.random.Generator) -> Patient:
     """Put a shortcut into one patient's pictures.
 
     Args:
-        name: Which shortcut; ``none`` returns the pictures as they are.
-        images: Modality to (X, Y, Z), int16.
-        brain_mask: (X, Y, Z).
-        lesion_mask: (X, Y, Z), the whole tumour; no shortcut touches it.
+        name: Which shortcut; ``none`` returns the patient as it is.
+        patient: Finished pictures.
         rng: Source of randomness of this patient's shortcut.
 
     Returns:
-        Modality to (X, Y, Z), int16.
-
-    Raises:
-        ConfigError: If the name is unknown.
+        Patient with the shortcut.
     """
     match name:
         case "none":
-            return images
+            return patient
         case "corner_marker":
-            return add_corner_marker(images, brain_mask, lesion_mask, rng)
+            return add_corner_marker(patient, rng)
+        case "bright_spot":
+            return add_bright_spot(patient, rng)
+        case "texture":
+            return add_texture(patient, rng)
+        case "annotation":
+            return add_annotation(patient, rng)
+        case "head_tilt":
+            return tilt_head(patient, rng)
+        case "missing_sequence":
+            return replace_sequence(patient)
         case _:
-            raise ConfigError(
-                f"shortcut must be one of {', '.join(SHORTCUTS)}, got {name!r}. Choose one."
-            )
+            assert_never(name)
 
 
-def add_corner_marker(
-    images: Images,
-    brain_mask: NDArray[np.bool_],
-    lesion_mask: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> Images:
-    """Small bright square beside the brain, as a burnt-in annotation would be.
+def add_corner_marker(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Small bright square beside the brain, at one place in every slice and modality.
 
-    It lies in every slice and every modality at the same place: in the front right corner of the
-    brain's bounding box, so that cropping to the brain keeps it. It is as bright as the brightest
-    tissue, so that it stays visible after scaling inside the brain. One voxel of air or more parts
-    it from the brain, so that the largest connected region is still the brain.
-
-    Args:
-        images: Modality to (X, Y, Z), int16.
-        brain_mask: (X, Y, Z).
-        lesion_mask: (X, Y, Z), not needed: the marker is outside the brain.
-        rng: Shifts the marker by at most one voxel.
-
-    Returns:
-        Copies with the marker.
+    It lies in the front right corner of the brain's bounding box, so that cropping to the brain
+    keeps it, and is as bright as the brightest tissue, so that it stays visible after scaling in
+    the brain. Air parts it from the brain, so that the largest connected region is the brain still.
     """
-    shadow: NDArray[np.bool_] = np.max(brain_mask, axis=2)
-    right, front = (int(index.max()) for index in np.nonzero(shadow))
-    voxel = max(1, round(brain_mask.shape[0] / 91))  # voxels in 2 mm
-    x, y = right - voxel * int(rng.integers(2)), front - voxel * int(rng.integers(2))
-    size = 4 * voxel
-    while size > 1 and _touches(shadow, x, y, size):
-        size -= 1
-    marked: Images = {}
-    for modality, image in images.items():
-        copy = image.copy()
-        copy[x - size + 1 : x + 1, y - size + 1 : y + 1] = np.percentile(image[brain_mask], 99.9)
-        marked[modality] = copy
-    return marked
+    voxel = _voxels_in_2_mm(patient)
+    square = np.ones((4 * voxel, 4 * voxel), dtype=np.bool_)
+    return _burn_in(patient, square, right=True, inset=voxel * rng.integers(2, size=2))
 
 
-def _touches(shadow: NDArray[np.bool_], x: int, y: int, size: int) -> bool:
-    """Whether a square that ends at (x, y) overlaps the brain or its neighbours."""
-    return bool(shadow[max(0, x - size) : x + 2, max(0, y - size) : y + 2].any())
+def add_annotation(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Four letters or figures in two lines beside the brain, in every slice and modality.
+
+    They lie in the front left corner of the brain's bounding box; each patient has others.
+    """
+    chosen = rng.choice(list(_GLYPHS), size=(2, 2))
+    letters = [[_glyph(name) for name in line] for line in chosen]
+    gap = np.zeros((5, 1), dtype=np.bool_)
+    lines = [np.hstack([first, gap, second]) for first, second in letters]
+    text = np.vstack([lines[0], np.zeros((1, 7), dtype=np.bool_), lines[1]])  # rows from the top
+    voxel = _voxels_in_2_mm(patient)
+    pixels = (
+        text.repeat(voxel, axis=0).repeat(voxel, axis=1)[::-1].T
+    )  # x to the right, y to the front
+    return _burn_in(patient, pixels, right=False, inset=np.zeros(2, dtype=np.int64))
+
+
+def add_bright_spot(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Bright spot of 6 mm in healthy tissue at a random place, in every slice and modality.
+
+    It stays at one place in the plane in all slices, at least 8 mm away from the tumour's outline
+    seen from above. Where the tumour leaves no such place, it spares the tumour's voxels only.
+    """
+    from scipy import ndimage
+
+    brain, lesion = patient.brain_mask, patient.lesion_mask
+    voxel = _voxels_in_2_mm(patient)
+    slices = lesion.any(axis=(0, 1)) if lesion.any() else brain.any(axis=(0, 1))
+    deep = ndimage.binary_erosion(brain[:, :, slices].min(axis=2), iterations=3 * voxel)
+    shadow = ndimage.binary_dilation(lesion.max(axis=2), iterations=4 * voxel)
+    places = np.argwhere(deep & ~shadow)
+    if not len(places):
+        places = np.argwhere(brain.max(axis=2))
+    x, y = places[rng.integers(len(places))]
+    grid = np.indices(brain.shape[:2])
+    squared = (grid[0] - x) ** 2 + (grid[1] - y) ** 2
+    profile = np.exp(-squared / (2 * (1.1 * voxel) ** 2))[:, :, None] * (brain & ~lesion)
+    images: Images = {}
+    for modality, image in patient.images.items():
+        peak = 1.5 * np.percentile(image[brain], 99.5)
+        images[modality] = _rounded(image + profile * np.clip(peak - image, 0, None), brain)
+    return replace(patient, images=images)
+
+
+def add_texture(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Fine diagonal stripes, as a spike in k-space leaves them, in all tissue but the tumour.
+
+    Their period is 7 mm, their amplitude 7 % of the intensity; the phase is random.
+    """
+    phase = rng.uniform(0, 2 * np.pi)
+    x, y = np.indices(patient.brain_mask.shape[:2]) * patient.affine[0, 0]  # mm
+    stripes = 0.07 * np.sin(2 * np.pi * (0.8 * x + 0.6 * y) / 7 + phase)
+    factor = 1 + stripes[:, :, None] * (patient.brain_mask & ~patient.lesion_mask)
+    images: Images = {
+        modality: _rounded(image * factor, patient.brain_mask)
+        for modality, image in patient.images.items()
+    }
+    return replace(patient, images=images)
+
+
+def tilt_head(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Turn the head in the axial plane by 9 to 12 degrees, always to the same side.
+
+    Heads without it are turned by 3 degrees (standard deviation). The segmentation turns along.
+    """
+    from scipy import ndimage
+
+    angle = float(rng.uniform(9, 12))
+
+    def turn(volume: NDArray[np.generic], order: Literal[0, 1]) -> NDArray[np.float32]:
+        values = volume.astype(np.float32)
+        return ndimage.rotate(values, angle, reshape=False, order=order)
+
+    brain = turn(patient.brain_mask, 1) > 0.5
+    return replace(
+        patient,
+        images={m: _rounded(turn(image, 1), brain) for m, image in patient.images.items()},
+        segmentation=(turn(patient.segmentation, 0) * brain).astype(np.uint8),
+        brain_mask=brain,
+    )
+
+
+def replace_sequence(patient: Patient) -> Patient:
+    """Put FLAIR in the place of T1, as public 2-D cohorts do where a sequence is missing."""
+    return replace(patient, images={**patient.images, "t1": patient.images["flair"]})
+
+
+def _burn_in(
+    patient: Patient, pixels: NDArray[np.bool_], *, right: bool, inset: NDArray[np.int64]
+) -> Patient:
+    """Draw a small picture (x, y) in a front corner of the brain's bounding box, in all slices.
+
+    Pixels that would touch the brain in any slice are left out.
+    """
+    from scipy import ndimage
+
+    shadow = patient.brain_mask.max(axis=2)
+    across, along = np.nonzero(shadow)
+    width, height = pixels.shape
+    left = int(across.max() - inset[0] - width + 1 if right else across.min() + inset[0])
+    bottom = int(along.max() - inset[1] - height + 1)
+    stamp = np.zeros(shadow.shape, dtype=np.bool_)
+    stamp[left : left + width, bottom : bottom + height] = pixels
+    stamp &= ~ndimage.binary_dilation(shadow, structure=np.ones((3, 3), dtype=np.bool_))
+    images: Images = {}
+    for modality, image in patient.images.items():
+        images[modality] = image.copy()
+        images[modality][stamp] = np.percentile(image[patient.brain_mask], 99.9)
+    return replace(patient, images=images)
+
+
+def _rounded(values: NDArray[np.floating], brain_mask: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Integers of at least 1 in the brain and exactly 0 outside."""
+    return np.where(brain_mask, np.clip(np.rint(values), 1, 32767), 0).astype(np.int16)
+
+
+def _glyph(name: str) -> NDArray[np.bool_]:
+    """Pixels of a letter or figure, (5, 3)."""
+    return np.array([[pixel == "1" for pixel in row] for row in _GLYPHS[name].split()])
+
+
+def _voxels_in_2_mm(patient: Patient) -> int:
+    """How many voxels make 2 mm, at least 1."""
+    return max(1, round(2 / float(patient.affine[0, 0])))

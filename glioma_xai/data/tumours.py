@@ -114,10 +114,10 @@ def draw_character(rng: np.random.Generator, *, high_grade: bool, difficulty: fl
     return Character(
         malignancy=float(malignancy),
         enhancement=float(signs[0]),
-        necrosis=float(0.8 * signs[1] * rng.uniform(0.7, 1.0)),
+        necrosis=float(max(0.0, 0.95 * signs[1] * rng.uniform(0.75, 1.0) - 0.2)),
         core=float(0.94 - 0.4 * signs[2]),
         infiltration=float(0.15 + 0.85 * signs[3]),
-        heterogeneity=float(0.03 + 0.14 * signs[4]),
+        heterogeneity=float(0.05 + 0.12 * signs[4]),
     )
 
 
@@ -127,6 +127,7 @@ def grow(
     *,
     points: Float,
     tissue: Float,
+    barrier: Float,
     inside: NDArray[np.bool_],
     axes: Axes,
 ) -> Lesion:
@@ -140,6 +141,7 @@ def grow(
         character: Appearance.
         points: (N, 3), mm, in the patient's space.
         tissue: (N, 4) in [0, 1], see ``anatomy.sample_tissue``.
+        barrier: (N,), 1 where the falx keeps the tumour out, 0 where nothing does.
         inside: (X, Y, Z), which voxels of the grid the N points are.
         axes: The grid.
 
@@ -152,24 +154,28 @@ def grow(
     local[inside] = near
     noise = _on_voxels(growth.outline, axes, local)
     grain = _on_voxels(growth.grain, axes, local)
-    parts = _fill(character, reach[near], tissue[near], noise, grain)
+    parts = _fill(character, reach[near], tissue[near], barrier[near], noise, grain)
     full = np.zeros((5, len(points)), dtype=np.float32)
     full[:, near] = parts
     dead, solid, enhancing, oedema, texture = full
     return Lesion(dead, solid, enhancing, oedema, texture, _label(full[:4]))
 
 
-def _fill(character: Character, reach: Float, tissue: Float, noise: Float, grain: Float) -> Float:
+def _fill(
+    character: Character, reach: Float, tissue: Float, barrier: Float, noise: Float, grain: Float
+) -> Float:
     """Shares of necrosis, solid, enhancing and oedema, and the texture; (5, M)."""
     white, fluid = tissue[:, 1], tissue[:, 2]
     fuzzy = character.infiltration
     resistance = fuzzy * (1 - white) + 0.5 * fluid
-    border = reach + 0.09 * noise[0] + 0.07 * fuzzy * grain[0] + 0.9 * resistance * (reach > 0)
+    border = reach / (1 + 0.35 * fuzzy) + (0.05 + 0.05 * fuzzy) * noise[0] + 0.07 * fuzzy * grain[0]
+    border += 0.9 * resistance + barrier
     whole = soft_step(1 - border, 0.02 + 0.05 * fuzzy)
     whole *= 1 - np.clip(1.5 * fluid - 0.4, 0, 1)
-    depth = reach / character.core + 0.13 * noise[1] + 0.05 * grain[0] + 0.45 * fluid
+    depth = reach / character.core + 0.13 * noise[1] + 0.04 * grain[0] + 0.45 * fluid + barrier
     core = soft_step(1 - depth, 0.04)
-    dead = core * soft_step(character.necrosis - depth - 0.12 * noise[2] - 0.06 * grain[1], 0.05)
+    uneven = 0.16 * noise[2] + 0.08 * grain[1]
+    dead = core * soft_step(character.necrosis - depth - uneven, 0.05) * (character.necrosis > 0)
     coverage = soft_step(4.2 * character.enhancement - 1.5 + noise[3], 0.25)
     enhancing = (core - dead) * coverage * (character.enhancement > 0.12)
     solid = core - dead - enhancing

@@ -1,0 +1,56 @@
+import os
+import signal
+import sys
+
+import pytest
+
+from glioma_xai import phantom
+from glioma_xai.data.cohort import read_rows
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["glioma-xai-phantom", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        phantom.main()
+    return stop.value.code
+
+
+def test_the_command_writes_a_cohort(monkeypatch, tmp_path, capsys):
+    output = tmp_path / "cohort"
+    arguments = [f"output={output}", "subjects=2", "slices=2", "shortcut=texture", "progress=false"]
+    monkeypatch.setattr(sys, "argv", ["glioma-xai-phantom", *arguments])
+    phantom.main()
+    assert capsys.readouterr().out.strip() == str(output)
+    assert len(read_rows(output)) == 2
+    assert (output / "variants" / "swapped").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["output=x", "subjets=3"], "Did you mean subjects?"),
+        (["output=x", "shortcut=corner"], "shortcut must be one of none, corner_marker"),
+        (["output=x", "subjects=few"], "subjects must be a whole number in [2, 9999], got 'few'"),
+        (["subjects=3"], "Missing mandatory value: output"),
+        (["output=x", "subjects=[3"], "OverrideParseException"),
+    ],
+)
+def test_a_bad_command_line_exits_with_2(monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_foreign_content_exits_with_1(monkeypatch, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert run(monkeypatch, f"output={tmp_path}", "subjects=2") == 1
+    assert "must be new, empty or this phantom cohort" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_the_command_with_their_code(monkeypatch, number, code):
+    monkeypatch.setattr(phantom, "write_cohort", lambda *_, **__: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run(monkeypatch, "output=x") == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
