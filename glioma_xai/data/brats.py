@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
 from glioma_xai.data.layout import (
-    LABEL_SCHEMES,
     VARIANTS_FOLDER,
     Listing,
     class_index,
@@ -33,6 +33,7 @@ TIME_POINT = re.compile(
     r"^(brats-gli-\d+)-\d+$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$", re.IGNORECASE
 )
 MAPPING_FILE = "name_mapping"
+TCIA_COLUMN = "TCGA_TCIA_subject_ID"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def list_brats(
     *,
     classes: Sequence[str],
     label_values: Mapping[str, int] | None = None,
+    label_map: Mapping[str, str] = MappingProxyType({}),
     exclude: Collection[str] = (),
     graded: bool = True,
 ) -> Listing:
@@ -58,7 +60,8 @@ def list_brats(
     Args:
         root: The folder with the cases, or one above it.
         classes: Class names in the order of their index.
-        label_values: Mask value of each part of the tumour; None takes the edition's own.
+        label_values: Mask value of each part of the tumour; None tells it from edition and masks.
+        label_map: Grade to class name, where they differ.
         exclude: Patients or cases that are passed over.
         graded: False asks for no grades.
 
@@ -80,14 +83,14 @@ def list_brats(
     for case in cases:
         grade = _grade(case, root, mapping)
         grades[case.case_id] = grade
-        subjects.append(_subject(case, grade, classes, mapping))
+        subjects.append(_subject(case, _class_of(grade, classes, label_map), mapping))
     if graded:
-        _require_known_classes(root, grades, classes)
+        _require_known_classes(root, grades, classes, label_map)
         problems += _grade_problems(grades)
     problems += _file_problems(cases)
     subjects.sort(key=lambda subject: subject.subject_id)
-    scheme = label_values or LABEL_SCHEMES[edition(subjects[0].subject_id)]
-    return Listing(tuple(subjects), tuple(problems), scheme)
+    promised = edition(subjects[0].subject_id)
+    return Listing(tuple(subjects), tuple(problems), label_values, promised)
 
 
 def edition(case_id: str) -> str:
@@ -164,12 +167,14 @@ def _read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
     if not frames:
         return None
     table = pd.concat(frames, ignore_index=True)
-    ids = [column for column in table.columns if str(column).startswith("BraTS")]
-    table["site"] = [
-        next((site for column in ids if (site := site_of(str(row[column])))), "")
-        for _, row in table.iterrows()
-    ]
-    long = table.melt(id_vars=["Grade", "site"], value_vars=ids, value_name="case")
+    ids = [str(column) for column in table.columns if str(column).startswith("BraTS")]
+    sites = [[site_of(str(case)) for case in row] for row in table[ids].to_numpy()]
+    table["site"] = [next((site for site in row if site), "") for row in sites]
+    table["patient"] = ""
+    if TCIA_COLUMN in table.columns:  # a patient can have several ids in an edition
+        repeated = table.duplicated(TCIA_COLUMN, keep=False) & ~table[TCIA_COLUMN].isin(["", "NA"])
+        table.loc[repeated, "patient"] = table.loc[repeated, TCIA_COLUMN]
+    long = table.melt(id_vars=["Grade", "site", "patient"], value_vars=ids, value_name="case")
     return long[long["case"] != ""].drop_duplicates("case").set_index("case")
 
 
@@ -184,17 +189,22 @@ def _grade(case: _Case, root: Path, mapping: pd.DataFrame | None) -> str | None:
     return None
 
 
-def _subject(
-    case: _Case, grade: str | None, classes: Sequence[str], mapping: pd.DataFrame | None
-) -> Subject:
+def _class_of(
+    grade: str | None, classes: Sequence[str], label_map: Mapping[str, str]
+) -> int | None:
+    return None if grade is None else class_index(grade, classes, label_map)
+
+
+def _subject(case: _Case, label: int | None, mapping: pd.DataFrame | None) -> Subject:
     images = {role: path for role, path in case.files.items() if role != "lesion_mask"}
-    site = site_of(case.case_id)
-    if site is None and mapping is not None and case.case_id in mapping.index:
-        site = str(mapping.loc[case.case_id, "site"]) or None
+    site, patient = site_of(case.case_id), patient_of(case.case_id)
+    if mapping is not None and case.case_id in mapping.index:
+        site = site or str(mapping.loc[case.case_id, "site"]) or None
+        patient = str(mapping.loc[case.case_id, "patient"]) or patient
     return Subject(
         subject_id=case.case_id,
-        patient_id=patient_of(case.case_id),
-        label=None if grade is None else class_index(grade, classes),
+        patient_id=patient,
+        label=label,
         images=images,
         lesion_mask=case.files.get("lesion_mask"),
         site=site,
@@ -202,10 +212,13 @@ def _subject(
 
 
 def _require_known_classes(
-    root: Path, grades: Mapping[str, str | None], classes: Sequence[str]
+    root: Path,
+    grades: Mapping[str, str | None],
+    classes: Sequence[str],
+    label_map: Mapping[str, str],
 ) -> None:
     found = sorted({grade for grade in grades.values() if grade is not None})
-    unknown = [grade for grade in found if class_index(grade, classes) is None]
+    unknown = [grade for grade in found if class_index(grade, classes, label_map) is None]
     if unknown:
         raise CohortError(
             f"{root}: expected the classes {', '.join(classes)}, found {', '.join(found)}. "

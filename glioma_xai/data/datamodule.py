@@ -38,16 +38,18 @@ class GliomaDataModule(pl.LightningDataModule):
     ``splits`` (split of each patient), ``left_out`` and ``warnings`` (lists of Problem).
 
     Args:
-        reader: ``phantom``, ``brats`` or ``manifest``.
+        reader: ``phantom``, ``brats`` (also UCSF-PDGM), ``msd``, ``images`` or ``manifest``.
         root: The cohort's folder; for a manifest, what its file names are relative to.
         manifest: Table of a cohort of one's own, CSV or JSON.
+        grades: Table with the class of each subject, for cohorts that come without.
+        label_map: Value in a table or name of a folder to class name, where they differ.
         columns: Role to column: patient, subject, slice, label, site, session, split, fold, mask,
             image, and each modality.
         allow_outside_root: True lets a manifest's file names leave the root.
         classes: Class names; the index is the label.
         modalities: Channels in order; for a file with all channels, their names in its order.
-        label_values: Mask value of necrosis, oedema, non_enhancing, enhancing or tumour; None takes
-            the edition's own, or any one value for a manifest.
+        label_values: Mask value of necrosis, oedema, non_enhancing, enhancing or tumour; None tells
+            it from the masks.
         region: whole_tumour, tumour_core or enhancing_tumour.
         spatial_dims: 2 for axial slices, 3 for volumes.
         spatial_size: Pixels left to right, back to front[, foot to head]; None keeps the file's.
@@ -64,6 +66,7 @@ class GliomaDataModule(pl.LightningDataModule):
             of unknown, or the control mask of another patient); evaluation sees the contour.
         augmentation: Fields of ``Augmentation``; ``{enabled: false}`` switches it off.
         test_share: Share of the patients of each class that is tested.
+        test_sites: Sites whose patients are tested instead (leave one site out).
         validation_share: Share for validation.
         folds: Number of cross-validation folds; None draws validation by share.
         fold: The fold that is validation, from 0.
@@ -88,6 +91,8 @@ class GliomaDataModule(pl.LightningDataModule):
         root: str | None = None,
         manifest: str | None = None,
         columns: Mapping[str, str] | None = None,
+        grades: str | None = None,
+        label_map: Mapping[str, str] | None = None,
         allow_outside_root: bool = False,
         classes: Sequence[str] = ("LGG", "HGG"),
         modalities: Sequence[str] = ("t2", "t1ce", "flair"),
@@ -107,6 +112,7 @@ class GliomaDataModule(pl.LightningDataModule):
         augmentation: Mapping[str, bool | float] | None = None,
         test_share: float = 0.2,
         validation_share: float = 0.15,
+        test_sites: Sequence[str] = (),
         folds: int | None = None,
         fold: int = 0,
         splits_file: str | None = None,
@@ -142,7 +148,7 @@ class GliomaDataModule(pl.LightningDataModule):
         self.augmentation = fill(Augmentation, augmentation or {}, group="augmentation")
         drawn_by = seed if split_seed is None else split_seed
         self.division = Division(
-            SplitSettings(test_share, validation_share, folds, fold, drawn_by),
+            SplitSettings(test_share, validation_share, folds, fold, drawn_by, tuple(test_sites)),
             None if splits_file is None else Path(splits_file).expanduser(),
             mask_share,
         )
@@ -159,6 +165,8 @@ class GliomaDataModule(pl.LightningDataModule):
             manifest=None if manifest is None else Path(manifest).expanduser(),
             columns=dict(columns or {}),
             label_values=None if label_values is None else dict(label_values),
+            grades=None if grades is None else Path(grades).expanduser(),
+            label_map={str(key): str(name) for key, name in (label_map or {}).items()},
             exclude=frozenset(str(name) for name in exclude),
             allow_outside_root=allow_outside_root,
         )

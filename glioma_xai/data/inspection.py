@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from glioma_xai.data.labels import region_values
 from glioma_xai.data.prepared import Division, usable_subjects
 from glioma_xai.data.reading import CohortSource
+from glioma_xai.data.schemes import with_label_values
 from glioma_xai.data.splits import read_splits, split_patients
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.data.volumes import load_subject
@@ -26,14 +26,10 @@ def inspect_cohort(
         workers: Subjects read at a time.
     """
     try:
-        listing = source.listing()
+        listing = with_label_values(source.listing(), preparation.region)
     except (CohortError, ConfigError) as error:
         return [_as_problem(error)]
     problems = list(listing.problems)
-    try:
-        region_values(listing.label_values, preparation.region)
-    except ConfigError as error:
-        problems.append(_as_problem(error))
 
     def read(subject: Subject) -> tuple[Subject | None, list[Problem]]:
         loaded, found = load_subject(subject, preparation.modalities, listing.label_values)

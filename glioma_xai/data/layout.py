@@ -27,12 +27,14 @@ class Listing:
     Args:
         subjects: In order of ``subject_id``.
         problems: What is wrong with names, tables and files that are absent.
-        label_values: Mask value of each part of the tumour; None if any non-zero value is tumour.
+        label_values: Mask value of each part of the tumour; None if that is to be told from masks.
+        edition: The scheme in LABEL_SCHEMES that the cohort's ids promise; None if they do not.
     """
 
     subjects: tuple[Subject, ...]
     problems: tuple[Problem, ...]
     label_values: Mapping[str, int] | None = None
+    edition: str | None = None
 
 
 def nifti_stem(path: Path) -> str | None:
@@ -53,9 +55,15 @@ def require_folder(root: Path) -> None:
         )
 
 
-def class_index(name: str, classes: Sequence[str]) -> int | None:
-    """Return the index of a class name, whatever its case, or None if no class is called that."""
-    wanted = name.strip().casefold()
+def class_index(name: str, classes: Sequence[str], label_map: Mapping[str, str]) -> int | None:
+    """Return the index of a class name, whatever its case, or None if no class is called that.
+
+    Args:
+        name: What a table or folder says.
+        classes: Class names in the order of their index.
+        label_map: What a table or folder says to class name, where they differ.
+    """
+    wanted = label_map.get(name.strip(), name).strip().casefold()
     for index, known in enumerate(classes):
         if known.casefold() == wanted:
             return index

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -33,6 +34,7 @@ def list_manifest(
     classes: Sequence[str],
     modalities: Sequence[str],
     label_values: Mapping[str, int] | None,
+    label_map: Mapping[str, str] = MappingProxyType({}),
     allow_outside_root: bool = False,
     exclude: Collection[str] = (),
     graded: bool = True,
@@ -45,7 +47,8 @@ def list_manifest(
         columns: Column of each role, where it is not called like the role.
         classes: Class names in the order of their index.
         modalities: Channels; for a file with all channels, their names in the file's order.
-        label_values: Mask value of each part of the tumour; None if any non-zero value is tumour.
+        label_values: Mask value of each part of the tumour; None tells it from the masks.
+        label_map: Value of the label column to class name, where they differ.
         allow_outside_root: True lets file names leave the folder.
         exclude: Patients or subjects whose rows are passed over.
         graded: False asks for no grades.
@@ -54,7 +57,7 @@ def list_manifest(
         CohortError: If the table cannot be read or lacks a column.
         ConfigError: If ``columns`` names an unknown role.
     """
-    table = _read_table(manifest)
+    table = read_table(manifest)
     names = _resolve_columns(table, columns, modalities, manifest, graded=graded)
     folder = (root or manifest.parent).resolve()
     subjects: list[Subject] = []
@@ -62,7 +65,7 @@ def list_manifest(
     for number, row in enumerate(table.to_dict("records"), start=2):
         cells = {role: str(row[column]).strip() for role, column in names.items()}
         where = f"{manifest.name} line {number}"
-        reader = _RowReader(where, cells, folder, allow_outside_root)
+        reader = _RowReader(where, cells, folder, label_map, allow_outside_root)
         subject = reader.subject(classes, modalities, graded=graded)
         if subject is not None and {subject.subject_id, subject.patient_id} & set(exclude):
             continue
@@ -74,11 +77,16 @@ def list_manifest(
     return Listing(tuple(subjects), tuple(problems), label_values)
 
 
-def _read_table(manifest: Path) -> pd.DataFrame:
+def read_table(manifest: Path) -> pd.DataFrame:
+    """Return a CSV with a header, or a JSON list of records, every cell as text.
+
+    Raises:
+        CohortError: If the file is absent, is no table, or has no rows.
+    """
     if not manifest.is_file():
         raise CohortError(
-            f"data.manifest must be a CSV or JSON table: expected it at {manifest}, found none. "
-            "Set data.manifest to the table's path."
+            f"a table must be CSV or JSON: expected it at {manifest}, found none. "
+            "Set data.manifest or data.grades to the table's path."
         )
     try:
         if manifest.suffix.lower() == ".json":
@@ -136,8 +144,14 @@ class _RowReader:
     """Reads one row and keeps what is wrong with it."""
 
     def __init__(
-        self, where: str, cells: Mapping[str, str], folder: Path, allow_outside_root: bool
+        self,
+        where: str,
+        cells: Mapping[str, str],
+        folder: Path,
+        label_map: Mapping[str, str],
+        allow_outside_root: bool,
     ) -> None:
+        self.label_map = label_map
         self.where, self.cells, self.folder = where, cells, folder
         self.allow_outside_root = allow_outside_root
         self.problems: list[Problem] = []
@@ -152,7 +166,7 @@ class _RowReader:
             self._report("a patient", "an empty cell", "Fill it in.")
             return None
         name = cells.get("label", "")
-        label = class_index(name, classes)
+        label = class_index(name, classes, self.label_map)
         if label is None and graded:
             found = f"label {name}" if name else "no label"
             fix = "Correct it, name the class in data.classes, or add the id to data.exclude."

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from glioma_xai.data.cache import Entry, PreparedCache, prepare_subjects
-from glioma_xai.data.labels import region_values
 from glioma_xai.data.layout import nearest_name
 from glioma_xai.data.reading import CohortSource
+from glioma_xai.data.schemes import with_label_values
 from glioma_xai.data.splits import (
     SplitSettings,
     guided_patients,
@@ -134,9 +134,8 @@ def prepare_cohort(
     Raises:
         CohortError: If anything is wrong; all problems are listed at once.
     """
-    listing = source.listing(graded=graded)
+    listing = with_label_values(source.listing(graded=graded), preparation.region)
     preparation = replace(preparation, label_values=listing.label_values)
-    region_values(listing.label_values, preparation.region)
     usable = usable_subjects(listing.subjects, graded=graded)
     cache = PreparedCache(cache_dir / "prepared")
     entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)

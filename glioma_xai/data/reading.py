@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from glioma_xai.data.brats import list_brats
 from glioma_xai.data.cohort import PhantomSettings, write_cohort
+from glioma_xai.data.grades import join_grades, with_grade_problems
+from glioma_xai.data.images import list_images
 from glioma_xai.data.layout import VARIANTS_FOLDER, Listing, nearest_name
 from glioma_xai.data.manifest import list_manifest
+from glioma_xai.data.msd import list_msd
 from glioma_xai.errors import CohortError, ConfigError
 
-Reader = Literal["phantom", "brats", "manifest"]
-READERS = ("phantom", "brats", "manifest")
+Reader = Literal["phantom", "brats", "manifest", "msd", "images"]
+READERS: tuple[Reader, ...] = get_args(Reader)
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,16 @@ class CohortSource:
     """Where a cohort lies and how it is laid out.
 
     Args:
-        reader: ``phantom`` writes a synthetic cohort first if it is absent; ``brats`` reads the
-            published layout; ``manifest`` reads a table.
+        reader: ``brats`` and ``phantom`` read a folder a case; ``msd`` the Decathlon's layout;
+            ``images`` folders of PNG or TIFF; ``manifest`` a table.
         root: The cohort's folder; for a manifest, what its file names are relative to.
         manifest: The table.
         columns: Column of each role, where it is not called like the role.
         classes: Class names in the order of their index.
         modalities: Channels in order.
-        label_values: Mask value of each part of the tumour.
+        label_values: Mask value of each part of the tumour; None tells it from the masks.
+        grades: Table with the class of each subject, for cohorts that come without.
+        label_map: Value in a table or name of a folder to class name, where they differ.
         exclude: Patients or subjects that are passed over.
         allow_outside_root: True lets a manifest's file names leave the root.
     """
@@ -41,6 +46,8 @@ class CohortSource:
     manifest: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     label_values: Mapping[str, int] | None = None
+    grades: Path | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
     exclude: Collection[str] = ()
     allow_outside_root: bool = False
 
@@ -69,13 +76,39 @@ class CohortSource:
                 f"data={self.reader} needs data.root, got null. Set it to the cohort's folder."
             )
         root = self.root if variant is None else self.root / VARIANTS_FOLDER / variant
-        return list_brats(
-            root,
+        if self.grades is None or not graded:
+            return self._folder_listing(root, graded=graded)
+        return join_grades(
+            self._folder_listing(root, graded=False),
+            self.grades,
+            columns=self.columns,
             classes=self.classes,
-            label_values=self.label_values,
-            exclude=self.exclude,
-            graded=graded,
+            label_map=self.label_map,
         )
+
+    def _folder_listing(self, root: Path, *, graded: bool) -> Listing:
+        if self.reader == "msd":
+            listing = list_msd(root, exclude=self.exclude)
+        elif self.reader == "images":
+            listing = list_images(
+                root,
+                classes=self.classes,
+                modalities=self.modalities,
+                label_map=self.label_map,
+                exclude=self.exclude,
+            )
+        else:
+            return list_brats(
+                root,
+                classes=self.classes,
+                label_values=self.label_values,
+                label_map=self.label_map,
+                exclude=self.exclude,
+                graded=graded,
+            )
+        if self.label_values is not None:
+            listing = replace(listing, label_values=self.label_values)
+        return with_grade_problems(listing) if graded else listing
 
     def variants(self) -> tuple[str, ...]:
         """Return the names of the cohort's variants, or none."""
@@ -100,6 +133,7 @@ class CohortSource:
             classes=self.classes,
             modalities=self.modalities,
             label_values=self.label_values,
+            label_map=self.label_map,
             allow_outside_root=self.allow_outside_root,
             exclude=self.exclude,
             graded=graded,

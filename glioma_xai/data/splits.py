@@ -22,6 +22,7 @@ class SplitSettings:
         folds: Number of cross-validation folds of what is not tested; None draws by share.
         fold: The fold that is validation, from 0.
         seed: Same seed, same patients: same splits, whatever the order of the rows.
+        test_sites: Patients of these sites are tested, and no others; empty tests by share.
     """
 
     test_share: float = 0.2
@@ -29,6 +30,7 @@ class SplitSettings:
     folds: int | None = None
     fold: int = 0
     seed: int = 0
+    test_sites: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.test_share >= 0 and self.validation_share >= 0):
@@ -62,6 +64,8 @@ def split_patients(
     """
     classes_of, sites = _patients(subjects)
     prescribed = prescribed_splits(subjects)
+    if settings.test_sites:
+        prescribed |= _tested_by_site(sites, settings.test_sites)
     folds = _prescribed_folds(subjects)
     assignment: dict[str, Split] = dict(prescribed)
     for label, name in enumerate(classes):
@@ -178,6 +182,17 @@ def _patients(subjects: Iterable[Subject]) -> tuple[dict[str, int], dict[str, st
     return labels, sites
 
 
+def _tested_by_site(sites: Mapping[str, str], wanted: Sequence[str]) -> dict[str, Split]:
+    unknown = sorted(set(wanted) - set(sites.values()))
+    if unknown:
+        known = ", ".join(sorted(set(sites.values()) - {""})) or "no sites at all"
+        raise CohortError(
+            f"data.test_sites must be sites of the cohort ({known}), found {', '.join(unknown)}. "
+            "Correct it, or name the column in data.columns={site: <column>}."
+        )
+    return {patient: "test" for patient, site in sites.items() if site in wanted}
+
+
 def _prescribed_folds(subjects: Iterable[Subject]) -> dict[str, int]:
     found: defaultdict[str, set[int]] = defaultdict(set)
     for subject in subjects:
@@ -233,7 +248,7 @@ def _require_enough(
     wanted: list[Split] = ["train"]
     if settings.validation_share > 0 or settings.folds is not None:
         wanted.append("validation")
-    if settings.test_share > 0:
+    if settings.test_share > 0 or settings.test_sites:
         wanted.append("test")
     absent = [split for split in wanted if not counts[split]]
     if counts and absent:

@@ -152,8 +152,11 @@ def _stack(
                     "Name the file's channels in order in data.modalities.",
                 )
             ]
+        absent = [name for name in modalities if name not in subject.channels]
+        if absent:
+            return image, [_missing_modality(subject, modalities, absent)]
         order = [subject.channels.index(name) for name in modalities]
-        image = image if order == sorted(order) else image[order]
+        image = image if order == list(range(len(image))) else image[order]
         paths = [path] * len(modalities)
     else:
         image = np.concatenate([volumes[name][0] for name in modalities])

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from glioma_xai.data.brats import list_brats, patient_of, site_of
-from glioma_xai.data.layout import LABEL_SCHEMES
 from glioma_xai.errors import CohortError
 from tests.unit.data.small_cohorts import case_arrays, save, write_case
 
@@ -24,7 +23,7 @@ def test_2018_folders_give_grade_site_and_patient(brats_root: Path):
     assert first.lesion_mask is not None
     assert first.lesion_mask.name == "Brats18_CBICA_001_1_seg.nii.gz"
     assert listing.problems == ()
-    assert listing.label_values == LABEL_SCHEMES["brats2018"]
+    assert (listing.label_values, listing.edition) == (None, "brats2018")
 
 
 def test_2020_grades_come_from_the_mapping_and_case_355_is_found(tmp_path: Path):
@@ -49,6 +48,19 @@ def test_2020_grades_come_from_the_mapping_and_case_355_is_found(tmp_path: Path)
     assert listing.problems == ()
 
 
+def test_scans_of_one_tcga_patient_stay_together(tmp_path: Path):
+    for number in (1, 2, 3):
+        write_case(tmp_path, f"BraTS20_Training_00{number}", seg=None)
+    rows = "".join(
+        f"HGG,BraTS20_Training_00{number},{tcia}\n"
+        for number, tcia in ((1, "TCGA-02-0001"), (2, "TCGA-02-0001"), (3, "NA"))
+    )
+    head = "Grade,BraTS_2020_subject_ID,TCGA_TCIA_subject_ID\n"
+    (tmp_path / "name_mapping.csv").write_text(head + rows)
+    patients = [s.patient_id for s in list_brats(tmp_path, classes=CLASSES).subjects]
+    assert patients == ["TCGA-02-0001", "TCGA-02-0001", "BraTS20_Training_003"]
+
+
 def test_2023_names_and_scheme(tmp_path: Path):
     names = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
     case = "BraTS-GLI-00017-001"
@@ -58,7 +70,7 @@ def test_2023_names_and_scheme(tmp_path: Path):
     (subject,) = listing.subjects
     assert set(subject.images) == {"t1", "t1ce", "t2", "flair"}
     assert subject.patient_id == "BraTS-GLI-00017"
-    assert listing.label_values == LABEL_SCHEMES["brats2023"]
+    assert listing.edition == "brats2023"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_excluded_rows_and_missing_grades(tmp_path: Path):
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path):
-    with pytest.raises(CohortError, match=r"must be a CSV or JSON table: expected it at .*, found"):
+    with pytest.raises(CohortError, match=r"a table must be CSV or JSON: expected it at .*, found"):
         read(tmp_path / "absent.csv")
     with pytest.raises(CohortError, match="expected one row a subject, found no rows"):
         read(write(tmp_path, "case,image,grade\n"))
