@@ -208,6 +208,22 @@ class NormCall(Call):
         return result if self.rule.coefficients else self.values * result
 
 
+class PassCall(Call):
+    """A layer that hands relevance on unchanged, value by value."""
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return the coefficient of what the layer read, or the relevance as it is."""
+        return self.shares(gradient, self.values) if self.rule.coefficients else gradient
+
+
+class GuidedCall(Call):
+    """A ReLU that lets only positive gradients pass."""
+
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return the positive part; the ReLU's own backward does the rest."""
+        return gradient.clamp(min=0)
+
+
 class PoolCall(Call):
     """An average pool: its natural backward spreads the shares over what it read."""
 

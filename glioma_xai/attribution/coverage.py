@@ -1,6 +1,6 @@
 """Which layers relevance can pass, and what to do about the others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -78,7 +78,7 @@ _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str, str], ...] = (
 _ACTIVATION_MODULE = "torch.nn.modules.activation"
 
 
-def uncovered(model: nn.Module) -> Iterator[Problem]:
+def uncovered_modules(model: nn.Module) -> Iterator[Problem]:
     """Yield each layer of ``model`` that no rule of layer-wise relevance propagation covers."""
     for name, module in model.named_modules():
         path = name or "the model"
@@ -122,17 +122,17 @@ def _describe(path: str, module: nn.Module, why: str, fix: str) -> Problem:
     )
 
 
-def refuse_uncovered(model: nn.Module) -> None:
-    """Raise if a layer of the model is not covered.
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise if there is a problem.
 
     Raises:
-        CompatibilityError: Names the first such layer and how many more there are.
+        CompatibilityError: Names the first problem and how many more there are.
     """
-    problems = list(uncovered(model))
-    if not problems:
+    found = list(problems)
+    if not found:
         return
-    first = problems[0]
-    more = f" ({len(problems) - 1} more such layers)" if len(problems) > 1 else ""
+    first = found[0]
+    more = f" {len(found) - 1} more such layers." if len(found) > 1 else ""
     fix = f"{first.fix[0].lower()}{first.fix[1:]}"
     raise CompatibilityError(
         f"{first.where}: {fix} Expected {first.expected}, got {first.found}.{more}"

@@ -7,9 +7,17 @@ from torch import Tensor, nn
 from zennit.core import RemovableHandleList
 
 from glioma_xai.attribution.batchnorm import Affine, BatchNorm, uses_batch_statistics
-from glioma_xai.attribution.calls import InputCall, LayerCall, NormCall, OutputCall, PoolCall
+from glioma_xai.attribution.calls import (
+    GuidedCall,
+    InputCall,
+    LayerCall,
+    NormCall,
+    OutputCall,
+    PassCall,
+    PoolCall,
+)
+from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.provenance import NONNEGATIVE_FACTOR
-from glioma_xai.attribution.rules import LiveHook
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.attribution.tape import FoldedNorm, Origin, relay
 from glioma_xai.errors import ShapeError
@@ -73,6 +81,30 @@ class AveragePool(LiveHook):
         if self.tape and norm is not None:
             self.tape.mark(replaced, Origin(norm=norm.after(module.forward)))
         return replaced
+
+
+class Pass(LiveHook):
+    """Hands relevance on unchanged; for a BatchNorm that shall not count as a layer."""
+
+    def replace(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Replace the output by a relay to the input."""
+        if not output.requires_grad or output.shape != inputs[0].shape:
+            return output
+        return relay(PassCall(self, values=inputs[0], output=output), output, inputs[0])
+
+
+class GuidedReLU(LiveHook):
+    """ReLU of guided backpropagation: only positive gradients pass.
+
+    Reference:
+        Springenberg et al. (2015), ICLR workshop.
+    """
+
+    def replace(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Replace the output by a relay to itself."""
+        if not output.requires_grad:
+            return output
+        return relay(GuidedCall(self, values=output, output=output), output, output)
 
 
 class View(LiveHook):
