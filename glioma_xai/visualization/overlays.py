@@ -162,8 +162,14 @@ def _background(modalities: Sequence[str]) -> int:
 def _draw_anatomy(axis: Axes, picture: Image) -> None:
     shown = picture[picture != 0]
     low, high = np.percentile(shown, [1, 99.5]) if shown.size else (0.0, 1.0)
-    low = min(low, 0.0) if picture.min() == 0 else low  # the background stays black
-    axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+    # normalised images have negative values in the brain, and 0 outside it: that stays black
+    axis.imshow(
+        np.where(picture == 0, min(low, 0.0), picture),
+        cmap="gray",
+        vmin=low,
+        vmax=max(high, low + 1e-6),
+        interpolation="nearest",
+    )
 
 
 def _draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:

@@ -220,7 +220,8 @@ def _over_seeds(first: Setting, second: Setting, score: str) -> Difference | Non
     ends = result.confidence_interval(0.95)
     mean = float(np.mean(list(a.values())) - np.mean(list(b.values())))
     estimate = Estimate(mean, float(ends.low), float(ends.high))
-    return Difference(first.letter, second.letter, score, estimate, float(result.pvalue), test)
+    p_value = 1.0 if list(a.values()) == list(b.values()) else float(result.pvalue)
+    return Difference(first.letter, second.letter, score, estimate, p_value, test)
 
 
 def _over_patients(

@@ -1,6 +1,7 @@
 """One page about one run, complete in itself: no script, nothing fetched, prints well."""
 
 import math
+import re
 from base64 import b64encode
 from pathlib import Path
 
@@ -118,8 +119,8 @@ def in_words(name: object) -> str:
     Returns:
         Text, with the short names of scores in capitals.
     """
-    words = str(name).replace("_", " ").split(" ")
-    return " ".join(word.upper() if word in {"auc", "ece"} else word for word in words)
+    words = str(name).replace("_", " ")
+    return re.sub(r"\b(auc|ece)\b", lambda match: match[0].upper(), words)
 
 
 def whisker(estimate: Estimate, chance: float | None = None) -> Markup:

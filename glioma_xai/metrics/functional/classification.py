@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glioma_xai.metrics.functional.decisions import Labels, check_predictions, predict
-from glioma_xai.metrics.functional.delong import delong_interval
+from glioma_xai.metrics.functional.delong import delong_interval, separated_interval
 from glioma_xai.metrics.functional.intervals import (
     Array,
     Interval,
@@ -185,6 +185,11 @@ def classification_intervals(
                 level=level,
                 proportion=name in trials or name == "balanced_accuracy",
             )
+    area = intervals["auc"]
+    if rows.shape[1] == 2 and area.method == "bootstrap" and area.value in (0.0, 1.0):
+        owners = np.asarray(patients)
+        rarer = min(len(np.unique(owners[classes == label])) for label in (0, 1))
+        intervals["auc"] = separated_interval(area.value, rarer, area.samples, level=level)
     return intervals
 
 

@@ -11,9 +11,8 @@ from glioma_xai.metrics.functional.intervals import Array, Interval, PairedTest
 def delong_interval(scores: ArrayLike, labels: ArrayLike, *, level: float = 0.95) -> Interval:
     """Area under the ROC curve with DeLong's interval, for independent samples.
 
-    At an area of 0 or 1 DeLong's variance is 0, which would claim certainty. There the open end is
-    Clopper and Pearson's for as many hits out of as many trials as the rarer class has samples, and
-    ``method`` says ``separated``.
+    At an area of 0 or 1 DeLong's variance is 0, which would claim certainty: there the interval is
+    that of :func:`separated_interval`.
 
     Args:
         scores: Higher for the positive class, (N,).
@@ -39,12 +38,30 @@ def delong_interval(scores: ArrayLike, labels: ArrayLike, *, level: float = 0.95
     area, covariance = _delong(values[None], positive)
     auc = float(area[0])
     if auc in (0.0, 1.0):
-        bound = float(((1 - level) / 2) ** (1 / rarer))
-        low, high = (bound, 1.0) if auc == 1.0 else (0.0, 1 - bound)
-        return Interval(auc, low, high, "separated", samples, level)
+        return separated_interval(auc, rarer, samples, level=level)
     half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(covariance[0, 0]))
     low, high = np.clip([auc - half, auc + half], 0.0, 1.0)
     return Interval(auc, float(low), float(high), "delong", samples, level)
+
+
+def separated_interval(auc: float, rarer: int, samples: int, *, level: float = 0.95) -> Interval:
+    """Interval of an area of 0 or 1, where neither DeLong's formula nor a bootstrap has one.
+
+    Args:
+        auc: 0 or 1.
+        rarer: Independent samples (patients) of the rarer class.
+        samples: Independent samples of both.
+        level: Confidence level.
+
+    Returns:
+        The open end is Clopper and Pearson's bound for ``rarer`` hits out of as many trials.
+
+    Reference:
+        Clopper and Pearson (1934), Biometrika 26:404-413.
+    """
+    bound = float(((1 - level) / 2) ** (1 / rarer))
+    low, high = (bound, 1.0) if auc == 1.0 else (0.0, 1 - bound)
+    return Interval(auc, low, high, "separated", samples, level)
 
 
 def delong_test(

@@ -27,7 +27,7 @@ class Interval:
         low: Lower end; NaN if unknown.
         high: Upper end; NaN if unknown.
         method: ``delong``, ``wilson``, ``bootstrap`` (drawn by patient), or ``separated``: an AUC
-            of 0 or 1 with the bound that ``delong_interval`` describes.
+            of 0 or 1 with the bound that ``separated_interval`` describes.
         samples: What was independent, mostly patients.
         level: Confidence level.
         undefined: Share of the bootstrap's draws on which the score was undefined, left out.

@@ -124,6 +124,16 @@ def test_intervals_know_the_patient():
         assert width[1] == pytest.approx(width[0], rel=0.25)  # copies add no information
 
 
+def test_a_perfect_area_of_slices_counts_patients():
+    probabilities = np.repeat([[0.9, 0.1], [0.2, 0.8]], 6, axis=0)
+    labels = np.repeat([0, 1], 6)
+    found = classification.classification_intervals(
+        probabilities, labels, list("aabbccddeeff"), resamples=50
+    )["auc"]
+    assert (found.method, found.samples) == ("separated", 6)
+    assert found.low == pytest.approx(0.025 ** (1 / 3))
+
+
 def test_aggregation_is_the_mean_over_slices():
     found = aggregate_by_patient([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]], [1, 0, 1], ["b", "a", "b"])
     assert found.patients.tolist() == ["a", "b"]

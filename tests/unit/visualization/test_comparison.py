@@ -124,6 +124,8 @@ def test_settings_are_tested_over_seeds():
     assert second.test == "Welch's t test, 3 and 2 seeds"
     assert first.estimate.value == pytest.approx(np.mean(a) - np.mean(b))
     assert first.estimate.low < first.estimate.value < first.estimate.high
+    (same,) = compare_settings([settings[0], setting("D", a)], AREA)
+    assert (same.estimate.value, same.p_value) == (0.0, 1.0)
 
 
 def test_single_runs_are_tested_on_their_patients(tmp_path):

@@ -53,6 +53,15 @@ def test_panels_show_each_modality_and_the_sum():
     assert [panel[0, 0] for panel in below] == [0.5, -1.0, -1.0]  # cut at the limit
 
 
+def test_outside_the_brain_is_black_also_where_the_brain_is_negative():
+    image = torch.zeros(2, 12, 10)
+    image[:, 3:9, 3:9] = torch.linspace(-3, 2, 36).reshape(6, 6)
+    panel = draw(image=image).axes[0].images[0]
+    grey = panel.cmap(panel.norm(panel.get_array()))[..., 0]
+    assert grey[0, 0] == 0
+    assert grey.max() == 1
+
+
 def test_scale_is_symmetric_and_states_its_ends():
     relevance = torch.zeros(2, 12, 10)
     relevance[0, 0, 0] = 5.0
