@@ -31,29 +31,32 @@ def draw_cases(
         classes: Names in the order of the logits.
         modalities: Names of the channels.
     """
-    logits, relevance = module.attribution.relevance(
-        module.model,
-        batch["image"].to(module.device),
-        labels=batch["label"].to(module.device),
-        target=module.attribution.measured_target,
+    logits, relevance = module.attribution.measure(
+        module.model, batch["image"].to(module.device), batch["label"].to(module.device)
     )
-    probabilities = logits.detach().softmax(dim=1).cpu()
-    maps = relevance.detach().cpu()
+    target = module.attribution.measured_target(batch["label"])
+    probabilities, maps = logits.softmax(dim=1).cpu(), relevance.cpu()
+    images = torch.where(  # air, 0 after normalisation, is black
+        (batch["brain_mask"] <= 0) & (batch["image"] == 0),
+        batch["image"].flatten(2).amin(dim=2)[(..., *[None] * (batch["image"].ndim - 2))],
+        batch["image"],
+    )
     figures = {}
     for i, subject in enumerate(batch["subject_id"]):
         image, shown, lesion, level = _slice_of(
-            batch["image"][i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
+            images[i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
         )
         label, guess = int(batch["label"][i]), int(probabilities[i].argmax())
+        named = classes[label] if label >= 0 else "class unknown"
         figures[f"{subject}_{level}"] = overlay_figure(
             image,
             shown,
             lesion,
             modalities=modalities,
             title=f"{subject}, slice {level}",
-            subtitle=f"{classes[label]}, predicted {classes[guess]} "
+            subtitle=f"{named}, predicted {classes[guess]} "
             f"({100 * float(probabilities[i, guess]):.0f} %); "
-            f"relevance of {module.attribution.target} by {module.attribution.composite}",
+            f"relevance of {target} by {module.attribution.composite}",
         )
     return figures
 

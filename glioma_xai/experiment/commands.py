@@ -8,7 +8,6 @@ import nibabel as nib
 import torch
 from torch.utils.data import default_collate
 
-from glioma_xai.attribution import Target
 from glioma_xai.config import check_config, compose_config
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError
@@ -79,13 +78,9 @@ def explain_subject(
 ) -> None:
     """Write ``relevance.nii.gz``, one PNG a slice, and ``explanation.json``."""
     batch: Batch = default_collate(data.sample(subject))
-    labels = batch["label"] if bool((batch["label"] >= 0).all()) else None
-    target: Target = "predicted" if labels is None else module.attribution.measured_target
-    logits, relevance = module.attribution.relevance(
-        module.model, batch["image"], labels=labels, target=target
-    )
-    probabilities = logits.detach().double().softmax(dim=1)
-    maps = relevance.detach()
+    logits, maps = module.attribution.measure(module.model, batch["image"], batch["label"])
+    probabilities = logits.double().softmax(dim=1)
+    label = int(batch["label"][0])
     output.mkdir(parents=True, exist_ok=True)
     scores = localization_scores(maps, batch["lesion_mask"], brain_mask=batch["brain_mask"])
     mean = probabilities.mean(dim=0)
@@ -95,12 +90,12 @@ def explain_subject(
         {
             "subject": subject,
             "patient": batch["patient_id"][0],
-            "target": target,
+            "target": module.attribution.measured_target(batch["label"]),
             "composite": module.attribution.composite,
             "classes": list(data.classes),
             "probabilities": dict(zip(data.classes, mean.tolist(), strict=True)),
             "prediction": data.classes[int(mean.argmax())],
-            "label": None if labels is None else data.classes[int(labels[0])],
+            "label": data.classes[label] if label >= 0 else None,
             "slices": [
                 {
                     "slice": int(batch["slice_index"][i]),

@@ -75,19 +75,15 @@ def predict_table(
         images = images.to(module.device)
         scores: dict[str, Tensor] = {}
         if relevance:
-            logits, maps = module.attribution.relevance(
-                module.model,
-                images,
-                labels=batch["label"].to(module.device),
-                target=module.attribution.measured_target,
-            )
+            labels = batch["label"].to(module.device)
+            logits, maps = module.attribution.measure(module.model, images, labels)
             scores = localization_scores(
-                maps.detach().cpu(), batch["lesion_mask"], brain_mask=batch["brain_mask"]
+                maps.cpu(), batch["lesion_mask"], brain_mask=batch["brain_mask"]
             )
         else:
             with torch.no_grad():
                 logits = module.model(images)
-        rows.append(_rows(batch, logits.detach().cpu(), scores, classes))
+        rows.append(_rows(batch, logits.cpu(), scores, classes))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -45,6 +45,7 @@ def write_results(
     )
     content = write_tables(results, config, data=data, folder=folder)
     verdict = judge(results.behaviour, results.relevance[split])
+    right, wrong = _cases(table, pictures, data.classes)
     report = RunReport(
         title=f"{config.name}, seed {config.seed}",
         verdict=verdict,
@@ -75,7 +76,8 @@ def write_results(
         reproduce=[f"python -m glioma_xai.evaluate run={folder}"],
         facts={key: str(value) for key, value in results.training.items()},
         notes=_NOTES,
-        **_cases(table, pictures, data.classes),
+        right_cases=right,
+        wrong_cases=wrong,
     )
     write_report(folder / "report.html", report)
     return content | {"verdict": verdict.headline}
@@ -125,8 +127,10 @@ def _chance(relevance: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 def _cases(
     table: pd.DataFrame, pictures: Mapping[str, bytes], classes: tuple[str, ...]
-) -> dict[str, list[Case]]:
-    found: dict[str, list[Case]] = {"right_cases": [], "wrong_cases": []}
+) -> tuple[list[Case], list[Case]]:
+    """Pictures of right and of wrong predictions."""
+    right: list[Case] = []
+    wrong: list[Case] = []
     rows = table.loc[right_and_wrong(table, count=len(pictures))]
     for (_, row), (name, png) in zip(rows.iterrows(), pictures.items(), strict=True):
         label, guess = classes[row["label"]], classes[row["prediction"]]
@@ -136,8 +140,8 @@ def _cases(
             f"{100 * inside:.0f} % of absolute relevance in the tumour"
         )
         case = Case(name, caption, png, f"Slice of {name} with relevance. {caption}.")
-        found["right_cases" if label == guess else "wrong_cases"].append(case)
-    return found
+        (right if label == guess else wrong).append(case)
+    return right, wrong
 
 
 def _history(path: Path) -> dict[str, list[float]]:

@@ -82,10 +82,23 @@ class Attribution:
                 update_statistics=update_statistics,
             )
 
-    @property
-    def measured_target(self) -> Target:
-        """The target that is measured and drawn: one map an image, the same every time."""
+    def measured_target(self, labels: Tensor) -> Target:
+        """The target that is measured and drawn: one map an image, the same every time.
+
+        Args:
+            labels: (B,) int64; -1 where the class is unknown, which leaves the predicted class.
+        """
+        if bool((labels < 0).any()):
+            return "predicted"
         return "label" if self.target in {"all", "random", "random_sign"} else self.target
+
+    def measure(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, classes) and relevance (B, C, *spatial) for looking at, without a graph."""
+        target = self.measured_target(labels)
+        logits, relevance = self.relevance(
+            model, images, labels=None if target == "predicted" else labels, target=target
+        )
+        return logits.detach(), relevance.detach()
 
 
 @dataclass(frozen=True)

@@ -203,20 +203,13 @@ class GuidedClassifier(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather logits, logits under exchanged backgrounds, and relevance."""
-        logits, relevance = self.attribution.relevance(
-            self.model,
-            batch["image"],
-            labels=batch["label"],
-            target=self.attribution.measured_target,
-        )
-        loss = nn.functional.cross_entropy(logits.detach(), batch["label"])
+        logits, relevance = self.attribution.measure(self.model, batch["image"], batch["label"])
+        loss = nn.functional.cross_entropy(logits, batch["label"])
         self.log("validation/loss", loss, batch_size=len(logits), sync_dist=True)
         keys = (batch["label"], batch["patient_id"], batch["index"])
-        self.scores.update(logits.detach(), *keys)
+        self.scores.update(logits, *keys)
         if self.attribution.layer is None:
-            self.relevance_scores.update(
-                relevance.detach(), batch["lesion_mask"], batch["brain_mask"]
-            )
+            self.relevance_scores.update(relevance, batch["lesion_mask"], batch["brain_mask"])
         with torch.no_grad():
             other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
         self.exchanged_scores.update(other, *keys)
