@@ -83,7 +83,7 @@ def overlay_figure(
         _mark_sides(axis)
     _label(figure, axes, title, subtitle)
     robust = f", ends at the {PERCENTILE} % quantile of |R|" if limit is None else ""
-    _draw_scale(figure, scale, f"relevance [{unit} per pixel]{robust}")
+    _draw_scale(figure, scale, unit, robust)
     figure.text(0.99, 0.012, _caption(outline, orientation), fontsize=7.5, color=INK, ha="right")
     return figure
 
@@ -209,18 +209,24 @@ def _label(figure: Figure, axes: NDArray[np.object_], title: str, subtitle: str)
         line.set(color=INK, fontsize=9, va="center", ha="center")
 
 
-def _draw_scale(figure: Figure, limit: float, label: str) -> None:
+def _draw_scale(figure: Figure, limit: float, unit: str, robust: str) -> None:
     axis = figure.add_axes((0.895, 0.14, 0.014, 0.64))
     axis.set_facecolor("#404040")  # the grey of tissue: the colours as they look in the panels
     ramp = np.linspace(-1, 1, 256)[:, None]
     axis.imshow(ramp, cmap=relevance_colours(), origin="lower", aspect="auto", vmin=-1, vmax=1)
     axis.set_xticks([])
     axis.yaxis.tick_right()
-    ticks = [f"{value:+.2g}" if value else "0" for value in np.linspace(-limit, limit, 5)]
+    power = int(np.floor(np.log10(limit)))
+    power = 0 if -2 <= power <= 2 else power
+    ends = np.linspace(-limit, limit, 5) / 10.0**power
+    ticks = [f"{value:+.2g}" if value else "0" for value in ends]
     axis.set_yticks(np.linspace(0, 255, 5), ticks, fontsize=8, color=INK)
     axis.set_title("for", fontsize=9, color=INK)
     axis.set_xlabel("against", fontsize=9, color=INK)
-    figure.text(0.985, 0.46, label, rotation=90, fontsize=8, color=INK, ha="center", va="center")
+    factor = f"1e{power} " if power else ""
+    label = f"relevance [{factor}{unit} per pixel]{robust}"
+    line = figure.text(0.985, 0.46, label, rotation=90, ha="center", va="center")
+    line.set(fontsize=8, color=INK, parse_math=False)
 
 
 def _caption(outline: Image | None, orientation: Orientation) -> str:

@@ -81,8 +81,7 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
                 f"{folder}: expected a run folder or a sweep folder, found none. Give a folder "
                 "under runs/."
             )
-        for marker in sorted([*folder.rglob("summary.json"), *folder.rglob("status.json")]):
-            found[marker.parent.resolve()] = marker.parent
+        found |= {run.resolve(): run for run in _runs_below(folder)}
     runs, others = [], []
     for folder in found.values():
         run = _read(folder)
@@ -97,6 +96,14 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
             f"none{': ' + '; '.join(others) if others else ''}. Let a run finish first."
         )
     return runs, others
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """The folder if it is a run; else the runs below. A run's own evaluations are not runs."""
+    if (folder / "status.json").is_file() or (folder / "summary.json").is_file():
+        return [folder]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [run for path in inner for run in _runs_below(path)]
 
 
 def _read(folder: Path) -> Run | str:

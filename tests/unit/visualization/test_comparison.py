@@ -100,6 +100,14 @@ def test_runs_that_differ_in_seed_and_place_are_one_setting(sweep):
     assert math.isnan(runs[0].history["train/loss_guidance"][2])
 
 
+def test_evaluations_inside_a_run_are_not_runs(tmp_path):
+    inner = write_run(tmp_path / "a") / "evaluations/1"
+    inner.mkdir(parents=True)
+    (inner / "summary.json").write_text("{}")
+    runs, others = find_runs([tmp_path])
+    assert (len(runs), others) == (1, [])
+
+
 def test_pooling_is_the_t_interval_over_seeds():
     values = [0.8, 0.9, 0.85]
     found = pool(setting("A", values), AREA)

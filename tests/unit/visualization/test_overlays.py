@@ -68,6 +68,9 @@ def test_scale_is_symmetric_and_states_its_ends():
     figure = draw(relevance=relevance, limit=4.0)
     labels = [tick.get_text() for tick in figure.axes[-1].get_yticklabels()]
     assert labels == ["-4", "-2", "0", "+2", "+4"]
+    small = draw(relevance=relevance, limit=4e-5)
+    assert [tick.get_text() for tick in small.axes[-1].get_yticklabels()] == labels
+    assert any("[1e-5 logit per pixel]" in text for text in texts(small))
     assert any("logit per pixel" in text for text in texts(figure))
     assert any("99.5 % quantile" in text for text in texts(draw()))
     assert not any("quantile" in text for text in texts(figure))
