@@ -109,7 +109,8 @@ def render(
     """
     shares = _shares(tissue, lesion)  # 7 N
     healthy = 1 - shares[3:].sum(axis=0)
-    vessel = _vessels(exposure, axes, inside) * np.clip(2.5 * tissue[:, 2] + 0.1, 0, 1) * healthy
+    sulci = np.clip(2.5 * tissue[:, 2] + 0.1, 0, 1) * (1 - tissue[:, 3])
+    vessel = _vessels(exposure, axes, inside) * sulci * healthy
     ageing = exposure.ageing * tissue[:, 3] * shares[1]
     uneven = 1 + 0.02 * exposure.mottle.on_grid(axes)[0][inside] * healthy
     uneven += lesion.texture * (shares[3] + shares[4] + shares[5] + 0.6 * shares[6])
