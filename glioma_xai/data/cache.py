@@ -17,7 +17,7 @@ from glioma_xai.data.transforms import Geometry, Preparation, Prepared, prepare
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.records import Problem, Subject
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the code prepares subjects differently, so that older entries are made anew."""
 
 

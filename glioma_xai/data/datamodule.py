@@ -17,7 +17,8 @@ from glioma_xai.data.augmentation import Augmentation
 from glioma_xai.data.cohort import PhantomSettings
 from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset, Sampling
 from glioma_xai.data.grids import Centre
-from glioma_xai.data.inspection import inspect_cohort
+from glioma_xai.data.inspection import examine_cohort
+from glioma_xai.data.inspection_page import write_inspection_page
 from glioma_xai.data.intensities import NORMALISED_RANGE, Normalisation
 from glioma_xai.data.labels import Region
 from glioma_xai.data.prepared import Division, PreparedCohort, prepare_cohort
@@ -221,11 +222,18 @@ class GliomaDataModule(pl.LightningDataModule):
             graded=self._graded,
         )
 
-    def inspect(self) -> list[Problem]:
-        """Read the whole cohort and return every problem, errors first; nothing is cached."""
+    def inspect(self, page: str | Path | None = None) -> list[Problem]:
+        """Read the whole cohort and return every problem, errors first; nothing is cached.
+
+        Args:
+            page: HTML file for the problems, counts and a picture of every subject; None for none.
+        """
         self.prepare_data()
         workers = max(2, self.num_workers)
-        return inspect_cohort(self.source, self.preparation, self.division, workers=workers)
+        found = examine_cohort(self.source, self.preparation, self.division, workers=workers)
+        if page is not None:
+            write_inspection_page(found, Path(page), title="Cohort check")
+        return list(found.problems)
 
     @property
     def cohort(self) -> PreparedCohort:

@@ -2,22 +2,69 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from glioma_xai.data.prepared import Division, usable_subjects
+import numpy as np
+from numpy.typing import NDArray
+
+from glioma_xai.data.cache import Entry
+from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
+from glioma_xai.data.prepared import (
+    Division,
+    duplicate_problems,
+    usable_subjects,
+    window_problems,
+)
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
 from glioma_xai.data.splits import read_splits, split_patients
-from glioma_xai.data.transforms import Preparation
+from glioma_xai.data.transforms import Preparation, prepare
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.records import Problem, Subject
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A subject that could be read and prepared.
+
+    Args:
+        entry: The subject and its geometry; nothing is cached, the key is empty.
+        traits: What can be seen without looking at the tumour.
+        picture: (3, H, W) float16: last modality, lesion and brain of the middle sample.
+    """
+
+    entry: Entry
+    traits: Traits
+    picture: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a check found.
+
+    Args:
+        problems: Errors first, then warnings.
+        examined: The subjects that can be used.
+        classes: Class names.
+    """
+
+    problems: tuple[Problem, ...]
+    examined: tuple[Examined, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
 def inspect_cohort(
     source: CohortSource, preparation: Preparation, division: Division, *, workers: int = 2
 ) -> list[Problem]:
-    """Read every file of a cohort and return all problems, errors first.
+    """Return every problem of a cohort, errors first; see ``examine_cohort``."""
+    return list(examine_cohort(source, preparation, division, workers=workers).problems)
+
+
+def examine_cohort(
+    source: CohortSource, preparation: Preparation, division: Division, *, workers: int = 2
+) -> Inspection:
+    """Read and prepare every subject of a cohort and list all problems; nothing is written.
 
     Args:
         source: Where the cohort is.
@@ -28,19 +75,35 @@ def inspect_cohort(
     try:
         listing = with_label_values(source.listing(), preparation.region)
     except (CohortError, ConfigError) as error:
-        return [_as_problem(error)]
-    problems = list(listing.problems)
+        return Inspection((_as_problem(error),))
+    settings = replace(preparation, label_values=listing.label_values)
 
-    def read(subject: Subject) -> tuple[Subject | None, list[Problem]]:
-        loaded, found = load_subject(subject, preparation.modalities, listing.label_values)
-        return (None if loaded is None else subject), found
+    def read(subject: Subject) -> tuple[Examined | None, list[Problem]]:
+        return _examine(subject, settings)
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(read, usable_subjects(listing.subjects, graded=True)))
-    problems += [problem for _, found in results for problem in found]
-    subjects = [subject for subject, _ in results if subject is not None]
-    problems += _split_problems(subjects, source.classes, division)
-    return sorted(problems, key=lambda problem: problem.severity != "error")
+    problems = [*listing.problems, *(problem for _, found in results for problem in found)]
+    examined = tuple(one for one, _ in results if one is not None)
+    entries = [one.entry for one in examined]
+    problems += duplicate_problems(entries)
+    problems += _split_problems([entry.subject for entry in entries], source.classes, division)
+    problems += window_problems(entries)
+    problems += visible_shortcuts([one.traits for one in examined], source.classes)
+    problems.sort(key=lambda problem: problem.severity != "error")
+    return Inspection(tuple(problems), examined, source.classes)
+
+
+def _examine(subject: Subject, settings: Preparation) -> tuple[Examined | None, list[Problem]]:
+    loaded, problems = load_subject(subject, settings.modalities, settings.label_values)
+    if loaded is None:
+        return None, problems
+    traits = traits_of(subject, loaded, settings.modalities)
+    prepared = prepare(loaded, settings)
+    middle = prepared.samples[len(prepared.samples) // 2]
+    flat = middle if middle.ndim == 3 else middle[..., middle.shape[-1] // 2]
+    picture = flat[[settings.channels - 1, -2, -1]]
+    return Examined(Entry(subject, "", prepared.geometry), traits, picture), problems
 
 
 def _split_problems(

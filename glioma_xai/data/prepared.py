@@ -1,5 +1,6 @@
 """A cohort that has been listed, checked, prepared and split."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,7 +140,11 @@ def prepare_cohort(
     usable = usable_subjects(listing.subjects, graded=graded)
     cache = PreparedCache(cache_dir / "prepared")
     entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)
-    problems = [*listing.problems, *problems]
+    problems = [*listing.problems, *problems, *window_problems(entries)]
+    duplicates = duplicate_problems(entries)
+    if skip_errors:
+        entries = _first_of_each(entries)
+    problems += duplicates
     errors = [problem for problem in problems if problem.severity == "error"]
     if not skip_errors or not entries:
         require_no_errors(errors, "the cohort")
@@ -188,6 +193,39 @@ def require_no_errors(problems: Sequence[Problem], what: str, *, most: int = 50)
         f"{what} must be free of errors, found {len(errors)}. Repair them, add the ids to "
         "data.exclude, or leave them out with data.on_error=skip:\n" + "\n".join(lines)
     )
+
+
+def duplicate_problems(entries: Sequence[Entry]) -> list[Problem]:
+    """Report subjects with the same content: one may test what another has trained."""
+    by_content: defaultdict[str, list[Subject]] = defaultdict(list)
+    for entry in entries:
+        by_content[entry.geometry["digest"]].append(entry.subject)
+    return [
+        Problem(
+            ", ".join(subject.subject_id for subject in same[:6]),
+            "different images",
+            f"the same content in {len(same)} subjects of "
+            f"{len({subject.patient_id for subject in same})} patients",
+            "Keep one and add the others to data.exclude.",
+        )
+        for same in by_content.values()
+        if len(same) > 1
+    ]
+
+
+def window_problems(entries: Sequence[Entry]) -> list[Problem]:
+    """Warn if the window cuts into the brain of some subjects."""
+    cut = [entry.subject.subject_id for entry in entries if not entry.geometry["brain_fits"]]
+    if not cut:
+        return []
+    found = f"{len(cut)} of {len(entries)} cut off at the window's edge, such as {cut[0]}"
+    fix = "Raise data.spatial_size or data.spacing_mm if that matters."
+    return [Problem("data.spatial_size", "the whole brain inside", found, fix, "warning")]
+
+
+def _first_of_each(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries without repeated content."""
+    return list({entry.geometry["digest"]: entry for entry in reversed(entries)}.values())[::-1]
 
 
 def _splits(

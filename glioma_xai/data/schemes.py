@@ -1,6 +1,7 @@
 """Which mask value means what, told from the masks themselves."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,36 +33,45 @@ def with_label_values(listing: Listing, region: str) -> Listing:
     values = listing.label_values
     if values is None:
         masks = [s.lesion_mask for s in listing.subjects if s.lesion_mask is not None]
-        found = _values_in(masks[:: max(len(masks) // MASKS_READ, 1)])
+        found = _values_of(masks[:: max(len(masks) // MASKS_READ, 1)])
         values = _scheme_of(found, region, listing.edition)
         problems = _surprise(values, listing.edition)
     region_values(values, region)
     return replace(listing, label_values=values, problems=(*listing.problems, *problems))
 
 
-def _values_in(masks: Sequence[Path]) -> set[float]:
-    found: set[float] = set()
+def _values_of(masks: Sequence[Path]) -> list[frozenset[float]]:
+    """Return the values of each mask that can be read and is not empty, without 0."""
+    found = []
     for path in masks:
         try:
             labels, _ = read_volume(path)
         except SubjectError:  # is reported when the subject is read
             continue
-        found |= set(np.unique(labels[np.isfinite(labels) & (labels != 0)]).tolist())
+        values = np.unique(labels[np.isfinite(labels) & (labels != 0)]).tolist()
+        if values:
+            found.append(frozenset(values))
     return found
 
 
 def _scheme_of(
-    found: Collection[float], region: str, edition: str | None
+    found: Sequence[frozenset[float]], region: str, edition: str | None
 ) -> Mapping[str, int] | None:
-    """Return the scheme with exactly these values, or None if any non-zero value is tumour."""
+    """Return the scheme that most masks follow, or None if any non-zero value is tumour.
+
+    A mask that does not follow it is reported when its subject is read.
+    """
     fitting = {
-        name: scheme for name, scheme in LABEL_SCHEMES.items() if set(found) <= set(scheme.values())
+        name: scheme
+        for name, scheme in LABEL_SCHEMES.items()
+        if 2 * sum(values <= set(scheme.values()) for values in found) > len(found)
     }
-    if edition in fitting:
+    if edition in fitting or (edition is not None and not found):
         return LABEL_SCHEMES[edition]
-    if len(found) <= 1:
+    single = Counter(values for values in found if len(values) == 1)
+    if not found or (single and 2 * single.most_common(1)[0][1] > len(found)):
         return None
-    listed = ", ".join(f"{value:g}" for value in sorted(found)[:8])
+    listed = ", ".join(f"{value:g}" for value in sorted(frozenset().union(*found))[:8])
     fix = "Set data.label_values to what they mean, as in {necrosis: 1, oedema: 2, enhancing: 4}."
     if not fitting:
         raise CohortError(

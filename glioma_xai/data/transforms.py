@@ -1,5 +1,6 @@
 """The deterministic part: from files to arrays of one size on one grid."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -103,6 +104,7 @@ class Geometry(TypedDict):
     jitter: int  # pixels stored around that on all sides
     brain_fits: bool  # False if the window cuts off part of the brain
     value_range: list[float]  # smallest and largest stored value
+    digest: str  # of the stored values, the same for the same content
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
     samples = stack.as_tensor().movedim(-1, 0) if planar else stack.as_tensor()[None]
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[: preparation.spatial_dims]
     finished = _finished(samples.numpy(), preparation, tuple(spacing.tolist()))
+    stored = finished.astype(np.float16)
     jitter = preparation.jitter
     geometry = Geometry(
         native_shape=list(loaded.image.shape[1:]),
@@ -145,8 +148,9 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
         jitter=jitter,
         brain_fits=brain_fits,
         value_range=[float(finished[:, :-3].min()), float(finished[:, :-3].max())],
+        digest=hashlib.sha1(stored.tobytes(), usedforsecurity=False).hexdigest(),
     )
-    return Prepared(finished.astype(np.float16), geometry)
+    return Prepared(stored, geometry)
 
 
 def _normalised_stack(

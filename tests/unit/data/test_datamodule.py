@@ -102,7 +102,7 @@ def test_masks_of_other_patients_are_unknown_in_training_only(settings):
 
 def test_class_weights_and_balanced_sampling(settings, brats_root: Path):
     for number in range(6, 9):
-        write_case(brats_root / "HGG", f"Brats18_CBICA_1{number}_1", seed=number)
+        write_case(brats_root / "HGG", f"Brats18_CBICA_1{number}_1", seed=100 + number)
     data = GliomaDataModule(**settings(sampler="balanced"))
     labels = data.table.loc[data.table["split"] == "train", "label"]
     counts = labels.value_counts()
@@ -169,7 +169,7 @@ def test_splits_are_written_and_read_back(settings, tmp_path: Path):
 
 
 def test_ungraded_subjects_can_be_explained(settings, brats_root: Path):
-    write_case(brats_root, "Brats18_CBICA_303_1")
+    write_case(brats_root, "Brats18_CBICA_303_1", seed=303)
     data = GliomaDataModule(**settings())
     data.setup("predict")
     assert len(data.table) == 2 * 13
