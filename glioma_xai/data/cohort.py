@@ -26,7 +26,7 @@ __all__ = ["TABLE", "VARIANTS", "PhantomRow", "PhantomSettings", "read_rows", "w
 
 TABLE = "cohort.json"
 VARIANTS = ("removed", "swapped")
-_RECIPE = 2  # raised whenever the same settings give other bytes
+RECIPE = 2  # raised whenever the same settings give other bytes
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _header(settings: PhantomSettings) -> dict[str, dict[str, object]]:
     """What a cohort must have in common with another to be the same."""
-    recipe = {"recipe": _RECIPE, "version": version("glioma-xai")}
+    recipe = {"recipe": RECIPE, "version": version("glioma-xai")}
     return {"phantom": recipe, "settings": asdict(settings)}
 
 
