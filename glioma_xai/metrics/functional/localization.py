@@ -12,7 +12,7 @@ inside the tumour and still decide by something else. Read them beside
 import torch
 from torch import Tensor
 
-from glioma_xai.metrics.functional.regions import Regions, count_regions
+from glioma_xai.metrics.functional.regions import Regions, count_regions, split_pixels
 
 
 def relevance_mass_accuracy(
@@ -85,15 +85,7 @@ def relevance_rank_accuracy(
     Reference:
         Arras, Osman and Samek (2022), Information Fusion 81:14-40, "relevance rank accuracy".
     """
-    regions = count_regions(relevance, lesion_mask, brain_mask=brain_mask)
-    size = regions.inside.sum(dim=1, keepdim=True)  # B 1
-    ranked = regions.map.sort(dim=1, descending=True).values
-    cut = ranked.gather(1, (size - 1).clamp(min=0))  # B 1, the K-th largest value
-    above, tied = regions.map > cut, regions.map == cut
-    places = size[:, 0] - above.sum(dim=1)  # left for the tied pixels
-    share_of_tied = _count(tied & regions.inside) / _count(tied).clamp(min=1)
-    hits = _count(above & regions.inside) + places * share_of_tied
-    return torch.where(regions.defined, hits / size[:, 0], torch.nan).to(relevance.dtype)
+    return _rank(count_regions(relevance, lesion_mask, brain_mask=brain_mask))
 
 
 def pointing_game(
@@ -118,10 +110,7 @@ def pointing_game(
     Reference:
         Zhang et al. (2018), International Journal of Computer Vision 126:1084-1102.
     """
-    regions = count_regions(relevance, lesion_mask, brain_mask=brain_mask)
-    highest = regions.map == regions.map.amax(dim=1, keepdim=True)
-    hits = _count(highest & regions.inside) / _count(highest)
-    return torch.where(regions.defined, hits, torch.nan).to(relevance.dtype)
+    return _pointing(count_regions(relevance, lesion_mask, brain_mask=brain_mask))
 
 
 def focus_score(
@@ -175,8 +164,8 @@ def lesion_share(lesion_mask: Tensor, *, brain_mask: Tensor | None = None) -> Te
     Raises:
         ShapeError: If the masks differ in shape.
     """
-    constant = torch.ones_like(lesion_mask, dtype=torch.float32)
-    return relevance_mass_accuracy(constant, lesion_mask, brain_mask=brain_mask)
+    inside, counted = (_count(p) for p in split_pixels(lesion_mask, brain_mask=brain_mask))
+    return torch.where(inside > 0, inside / counted, torch.nan).float()
 
 
 def localization_scores(
@@ -199,11 +188,12 @@ def localization_scores(
     Raises:
         ShapeError: If batch or spatial sizes differ, or a mask has more than one channel.
     """
+    image = count_regions(relevance, lesion_mask)
     scores = {
-        "relevance_mass_accuracy": relevance_mass_accuracy(relevance, lesion_mask),
-        "absolute_relevance_mass": absolute_relevance_mass(relevance, lesion_mask),
-        "relevance_rank_accuracy": relevance_rank_accuracy(relevance, lesion_mask),
-        "pointing_game": pointing_game(relevance, lesion_mask),
+        "relevance_mass_accuracy": _share_inside(image.positive, image),
+        "absolute_relevance_mass": _share_inside(image.absolute, image),
+        "relevance_rank_accuracy": _rank(image),
+        "pointing_game": _pointing(image),
         "focus_score": focus_score(relevance, lesion_mask, brain_mask=brain_mask),
         "negative_share": negative_share(relevance),
         "lesion_share": lesion_share(lesion_mask),
@@ -217,6 +207,23 @@ def localization_scores(
 def _share_inside(mass: Tensor, regions: Regions) -> Tensor:
     share = (mass * regions.inside).sum(dim=1) / mass.sum(dim=1)
     return torch.where(regions.defined, share, torch.nan)
+
+
+def _rank(regions: Regions) -> Tensor:
+    size = regions.inside.sum(dim=1, keepdim=True)  # B 1
+    ranked = regions.map.topk(max(1, int(size.max())), dim=1).values
+    cut = ranked.gather(1, (size - 1).clamp(min=0))  # B 1, the K-th largest value
+    above, tied = regions.map > cut, regions.map == cut
+    places = size[:, 0] - above.sum(dim=1)  # left for the tied pixels
+    share_of_tied = _count(tied & regions.inside) / _count(tied).clamp(min=1)
+    hits = _count(above & regions.inside) + places * share_of_tied
+    return torch.where(regions.defined, hits / size[:, 0], torch.nan).to(regions.map.dtype)
+
+
+def _pointing(regions: Regions) -> Tensor:
+    highest = regions.map == regions.map.amax(dim=1, keepdim=True)
+    hits = _count(highest & regions.inside) / _count(highest)
+    return torch.where(regions.defined, hits, torch.nan).to(regions.map.dtype)
 
 
 def _mean_over(values: Tensor, selection: Tensor) -> Tensor:

@@ -54,16 +54,11 @@ def count_regions(
         ShapeError: If batch or spatial sizes differ, or a mask has more than one channel.
     """
     _check_mask("lesion_mask", relevance, lesion_mask)
-    lesion = lesion_mask.detach().flatten(1)  # B N
-    counted = ~lesion.isnan()
-    if brain_mask is not None:
-        _check_mask("brain_mask", relevance, brain_mask)
-        counted &= brain_mask.flatten(1) > 0.5
+    inside, counted = split_pixels(lesion_mask, brain_mask=brain_mask)
     values = relevance.detach().flatten(2)  # B C N
-    finite = values.isfinite().flatten(1).all(dim=1)  # B
+    finite = values.abs().flatten(1).amax(dim=1).isfinite()  # B; a NaN is the largest of all
     values = torch.where(counted[:, None], values.nan_to_num(0.0, 0.0, 0.0), 0.0)
     positive = values.clamp(min=0).sum(dim=1)  # B N
-    inside = counted & (lesion > 0.5)
     return Regions(
         positive=positive,
         absolute=values.abs().sum(dim=1),
@@ -72,6 +67,27 @@ def count_regions(
         outside=counted & ~inside,
         defined=finite & inside.any(dim=1) & (positive > 0).any(dim=1),
     )
+
+
+def split_pixels(lesion_mask: Tensor, *, brain_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Pixels of the lesion, and all counted pixels.
+
+    Args:
+        lesion_mask: 1 must carry relevance, 0 must not, NaN unknown, (B, 1, H, W[, D]), or bool.
+        brain_mask: Pixels outside it are not counted, (B, 1, H, W[, D]).
+
+    Returns:
+        Two selections of pixels, (B, N), bool.
+
+    Raises:
+        ShapeError: If the masks differ in shape.
+    """
+    lesion = lesion_mask.detach().flatten(1)  # B N
+    counted = ~lesion.isnan()
+    if brain_mask is not None:
+        _check_mask("brain_mask", lesion_mask, brain_mask)
+        counted &= brain_mask.flatten(1) > 0.5
+    return counted & (lesion > 0.5), counted
 
 
 def mean_of_defined(scores: Tensor) -> tuple[float, int]:
