@@ -19,7 +19,7 @@ from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset, Samplin
 from glioma_xai.data.grids import Centre
 from glioma_xai.data.inspection import examine_cohort
 from glioma_xai.data.inspection_page import write_inspection_page
-from glioma_xai.data.intensities import NORMALISED_RANGE, Normalisation
+from glioma_xai.data.intensities import NORMALISATIONS, NORMALISED_RANGE, Normalisation
 from glioma_xai.data.labels import Region
 from glioma_xai.data.prepared import Division, PreparedCohort, prepare_cohort
 from glioma_xai.data.reading import CohortSource, Reader, ensure_phantom
@@ -59,7 +59,8 @@ class GliomaDataModule(pl.LightningDataModule):
         slice_count: Most slices of a volume; None takes all that show tumour.
         slice_step: Distance from the largest-tumour slice to its neighbours, in slices.
         slice_min_area: Tumour area, as a share of the largest, below which no slice is taken.
-        normalisation: zscore (clipped to [-4, 6]), percentile ([0, 1]) or none.
+        normalisation: zscore (clipped to [-4, 6]), healthy (the same, from the brain without the
+            tumour), percentile ([0, 1]) or none.
         neighbours: Slices above and below that are added as channels (2.5-D).
         centre: brain or tumour: what a window smaller than the image is centred on.
         jitter: Largest shift of the window in training, in pixels (random crops).
@@ -134,7 +135,7 @@ class GliomaDataModule(pl.LightningDataModule):
         require_choice("centre", centre, ("brain", "tumour"))
         require_choice("on_error", on_error, ("raise", "skip"))
         require_choice("sampler", sampler, ("none", "balanced"))
-        require_choice("normalisation", normalisation, ("zscore", "percentile", "none"))
+        require_choice("normalisation", normalisation, NORMALISATIONS)
         if not 0 <= mask_share <= 1:
             raise ConfigError(
                 f"data.mask_share must be a share in [0, 1], got {mask_share}. 1 uses every mask."

@@ -1,14 +1,19 @@
 """Background, brain and the scale of intensities."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Normalisation = Literal["zscore", "percentile", "none"]
-NORMALISED_RANGE: dict[str, tuple[float, float]] = {"zscore": (-4.0, 6.0), "percentile": (0.0, 1.0)}
+Normalisation = Literal["zscore", "healthy", "percentile", "none"]
+NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
+NORMALISED_RANGE: dict[str, tuple[float, float]] = {
+    "zscore": (-4.0, 6.0),
+    "healthy": (-4.0, 6.0),
+    "percentile": (0.0, 1.0),
+}
 NEAR_BACKGROUND = 0.03
 """Share of the intensity range within which a voxel counts as near the background."""
 CONSTANT_SHARE = 0.9
@@ -143,17 +148,27 @@ def _largest_filled_in_box(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def normalisation_map(
-    image: NDArray[np.float32], brain: NDArray[np.bool_], method: Normalisation
+    image: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    tumour: NDArray[np.bool_] | None,
+    method: Normalisation,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return shift and scale (C,) of the affine map (x - shift) / scale, from the brain alone.
 
-    ``zscore``: mean and standard deviation. ``percentile``: the 0.5th percentile goes to 0 and
-    the 99.5th to 1. ``none``: shift 0 and scale 1. A constant brain has scale 1.
+    ``zscore``: mean and standard deviation. ``healthy``: the same without the tumour, so that a
+    large bright tumour does not darken the rest of the brain and thus show itself there; the whole
+    brain where no tumour is marked or it leaves less than a tenth of the brain. ``percentile``: the
+    0.5th percentile goes to 0 and the 99.5th to 1. ``none``: shift 0 and scale 1. A constant brain
+    has scale 1.
     """
     if method == "none":
         return np.zeros(len(image), np.float32), np.ones(len(image), np.float32)
-    inside = image[:, brain]  # C voxels
-    if method == "zscore":
+    region = brain
+    if method == "healthy" and tumour is not None:
+        healthy = brain & ~tumour
+        region = healthy if 10 * int(healthy.sum()) >= int(brain.sum()) else brain
+    inside = image[:, region]  # C voxels
+    if method in ("zscore", "healthy"):
         shift, scale = inside.mean(axis=1), inside.std(axis=1)
     else:
         shift, high = np.percentile(inside, (0.5, 99.5), axis=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from glioma_xai.data.brats import list_brats
-from glioma_xai.data.cohort import PhantomSettings, write_cohort
+from glioma_xai.data.cohort import RECIPE, PhantomSettings, write_cohort
 from glioma_xai.data.grades import join_grades, with_grade_problems
 from glioma_xai.data.images import list_images
 from glioma_xai.data.layout import VARIANTS_FOLDER, Listing, nearest_name
@@ -151,6 +151,6 @@ def ensure_phantom(
         cache_dir: Holds phantom cohorts.
         workers: Processes that write.
     """
-    described = json.dumps(asdict(settings), sort_keys=True)
+    described = json.dumps([RECIPE, asdict(settings)], sort_keys=True)
     name = f"phantom_{hashlib.sha256(described.encode()).hexdigest()[:16]}"
     return write_cohort(root or cache_dir / name, settings, workers=workers)

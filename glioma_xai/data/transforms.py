@@ -164,14 +164,14 @@ def _normalised_stack(
     shape = loaded.image.shape[1:]
     affine = loaded.affine @ nib.orientations.inv_ornt_aff(orientation, shape)
     image = np.stack([nib.orientations.apply_orientation(c, orientation) for c in loaded.image])
-    if loaded.labels is None:
-        lesion = np.zeros(image.shape[1:], dtype=bool)
-    else:
+    tumour, lesion = None, np.zeros(image.shape[1:], dtype=bool)
+    if loaded.labels is not None:
         labels = nib.orientations.apply_orientation(loaded.labels, orientation)
+        tumour = labels != 0
         lesion = lesion_region(labels, preparation.label_values, preparation.region)
     foreground = find_foreground(image)
     brain = foreground.brain
-    shift, scale = normalisation_map(image, brain, preparation.normalisation)
+    shift, scale = normalisation_map(image, brain, tumour, preparation.normalisation)
     picked, count = [], brain.shape[2]
     groups = [np.arange(count)]
     if preparation.spatial_dims == 2:

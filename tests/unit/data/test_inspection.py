@@ -55,8 +55,7 @@ def test_cramers_v_by_hand():
 
 def test_brightness_that_gives_the_class_away():
     traits = [
-        patient(n, n % 2, numbers={"brightness of t1": 500.0 + 300 * (n % 2) + n})
-        for n in range(40)
+        patient(n, n % 2, numbers={"brightness of t1": 500 + 300 * (n % 2) + n}) for n in range(40)
     ]
     (text,) = texts(visible_shortcuts(traits, CLASSES))
     assert text.startswith("brightness of t1 and class: expected no relation, found they are tied")

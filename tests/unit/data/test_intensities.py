@@ -55,7 +55,7 @@ def test_the_head_is_found_in_noise():
 
 def test_zscore_uses_the_brain_alone():
     image = image_with(-6.2)
-    shift, scale = normalisation_map(image, brain_of(), "zscore")
+    shift, scale = normalisation_map(image, brain_of(), None, "zscore")
     inside = (image[:, brain_of()] - shift[:, None]) / scale[:, None]
     np.testing.assert_allclose(inside.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(inside.std(axis=1), 1, atol=1e-5)
@@ -64,16 +64,30 @@ def test_zscore_uses_the_brain_alone():
 @pytest.mark.parametrize("method", ["zscore", "percentile"])
 def test_scanner_gain_and_offset_cancel(method):
     image = image_with(0)
-    first = normalisation_map(image, brain_of(), method)
-    second = normalisation_map(1000 * image + 7, brain_of(), method)
+    first = normalisation_map(image, brain_of(), None, method)
+    second = normalisation_map(1000 * image + 7, brain_of(), None, method)
     one = (image - first[0][:, None, None, None]) / first[1][:, None, None, None]
     other = (1000 * image + 7 - second[0][:, None, None, None]) / second[1][:, None, None, None]
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+def test_healthy_statistics_do_not_know_the_tumour():
+    image = image_with(0)
+    tumour = np.zeros(SHAPE, bool)
+    tumour[8:12, 8:12] = True
+    plain = normalisation_map(image, brain_of(), tumour, "healthy")
+    image[:, tumour] = 900
+    bright = normalisation_map(image, brain_of(), tumour, "healthy")
+    np.testing.assert_array_equal(plain, bright)
+    whole = normalisation_map(image, brain_of(), None, "healthy")
+    np.testing.assert_array_equal(whole, normalisation_map(image, brain_of(), None, "zscore"))
+    everything = normalisation_map(image, brain_of(), brain_of(), "healthy")
+    np.testing.assert_array_equal(everything, whole)
+
+
 def test_percentiles_go_to_0_and_1():
     image = image_with(0)
-    shift, scale = normalisation_map(image, brain_of(), "percentile")
+    shift, scale = normalisation_map(image, brain_of(), None, "percentile")
     inside = (image[:, brain_of()] - shift[:, None]) / scale[:, None]
     low, high = np.percentile(inside, (0.5, 99.5), axis=1)
     np.testing.assert_allclose(low, 0, atol=1e-5)
