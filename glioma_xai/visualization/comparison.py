@@ -30,6 +30,10 @@ SCORES = {
     INSIDE: "relevance inside",
     "relevance/test/absolute_relevance_mass": "absolute relevance inside",
 }
+COSTS = {
+    "guided_plain_step_ratio": "step, guided against plain",
+    "wall_seconds": "wall time, s",
+}
 WRONG_CUE = (
     "behaviour/swapped/patient/accuracy",
     "behaviour/exchanged_other_class/patient/accuracy",
@@ -135,7 +139,7 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
             columns[path] = f"accuracy {part[1].replace('_', ' ')}"
     repeated = "metrics/test/patient/accuracy" if columns else ""  # it is the one as trained
     scores = {path: SCORES[path] for path in SCORES if path in present and path != repeated}
-    return columns | scores
+    return columns | scores | {path: COSTS[path] for path in COSTS if path in present}
 
 
 def _write_table(path: Path, columns: dict[str, str], rows: Sequence[Row]) -> None:

@@ -114,9 +114,9 @@ def pool(setting: Setting, score: str) -> Estimate:
         score: Path in ``summary.json``.
 
     Returns:
-        With two runs or more the mean and its 95 % t interval over seeds, cut to [0, 1]: how sure
-        the mean over seeds is. With one run its own interval: how far other patients may lie. NaN
-        if no run has the score.
+        With two runs or more the mean and its 95 % t interval over seeds, that of a share cut to
+        [0, 1]: how sure the mean over seeds is. With one run its own interval: how far other
+        patients may lie. NaN if no run has the score.
     """
     found = [run.scores[score] for run in setting.runs if score in run.scores]
     values = np.array([estimate.value for estimate in found if not math.isnan(estimate.value)])
@@ -129,7 +129,7 @@ def pool(setting: Setting, score: str) -> Estimate:
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     mean = float(values.mean())
     low, high = mean - half, mean + half
-    if score != DROP:  # every other score is a share
+    if "/" in score and score != DROP:  # a share; costs stand at the top of the summary
         low, high = max(0.0, low), min(1.0, high)
     return Estimate(mean, low, high, f"{len(values)} seeds")
 

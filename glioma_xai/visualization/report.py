@@ -62,7 +62,7 @@ def write_page(path: Path, template: str, **contents: object) -> None:
 
 
 def format_number(value: object, decimals: int = 3) -> str:
-    """A number with fixed decimals; NaN and None say so, whole numbers stay whole.
+    """A number with fixed decimals (one from 100 on); NaN and None say so, integers stay whole.
 
     Args:
         value: A number, or anything, which is shown as it is.
@@ -79,7 +79,7 @@ def format_number(value: object, decimals: int = 3) -> str:
         return str(value)
     if not math.isfinite(value):
         return "undefined" if math.isnan(value) else str(value)
-    return f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def format_estimate(estimate: Estimate, decimals: int = 3) -> str:

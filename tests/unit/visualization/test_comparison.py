@@ -39,6 +39,7 @@ def write_run(folder, *, weight=0.0, seed=0, auc=0.9, swapped=0.5, state="finish
         return folder
     summary = {
         "seed": seed,
+        "wall_seconds": 120.0 + seed,
         "metrics": {"test": {"patient": {"auc": interval(auc), "accuracy": interval(0.8)}}},
         "relevance": {
             "test": {"relevance_mass_accuracy": interval(weight / 4 + seed * weight / 90)}
@@ -188,6 +189,8 @@ def test_the_page(sweep, tmp_path):
     with (tmp_path / "out/comparison.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["in Pareto front"] for row in table] == ["no", "yes"]
+    assert float(table[0]["wall time, s"]) == pytest.approx(121.0)
+    assert "121.0" in text
     assert float(table[1]["AUC by patient"]) == pytest.approx(0.93 - 17 / 1500)
 
 
