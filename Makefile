@@ -7,8 +7,12 @@ RUN := OMP_NUM_THREADS=2 $(BIN)/python -m
 
 .PHONY: demo test install test-exact test-faults lint format study clean
 
+# A plain and a guided network on a phantom whose training images carry a marker, side by side.
+DEMO := +debug=demo paths.root=runs/demo
 demo: $(VENV)/.installed
-	$(RUN) glioma_xai.train +experiment=lrp_guided +demo=default
+	$(RUN) glioma_xai.train +experiment=baseline $(DEMO)
+	$(RUN) glioma_xai.train +experiment=lrp_guided $(DEMO)
+	$(RUN) glioma_xai.compare runs/demo --output runs/demo
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not exact and not faults and not gpu"
