@@ -12,6 +12,8 @@ from scipy import stats
 from glioma_xai.visualization.contents import Estimate
 from glioma_xai.visualization.runs import DROP, Run
 
+NOT_MEASURED = "not measured"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -116,20 +118,22 @@ def pool(setting: Setting, score: str) -> Estimate:
     Returns:
         With two runs or more the mean and its 95 % t interval over seeds, that of a share cut to
         [0, 1]: how sure the mean over seeds is. With one run its own interval: how far other
-        patients may lie. NaN if no run has the score.
+        patients may lie. Costs, which stand at the top of the summary, have a mean alone. NaN if
+        no run has the score.
     """
     found = [run.scores[score] for run in setting.runs if score in run.scores]
     values = np.array([estimate.value for estimate in found if not math.isnan(estimate.value)])
-    if not len(values):
-        return Estimate(math.nan)
+    if not found:
+        return Estimate(math.nan, note=NOT_MEASURED)
     if len(setting.runs) == 1:
         return found[0]
-    if len(values) == 1:
-        return Estimate(float(values[0]), note="1 seed")
+    if len(values) < 2 or "/" not in score:
+        mean = float(values.mean()) if len(values) else math.nan
+        return Estimate(mean, note=f"{len(values)} seeds")
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     mean = float(values.mean())
     low, high = mean - half, mean + half
-    if "/" in score and score != DROP:  # a share; costs stand at the top of the summary
+    if score != DROP:  # every other score of a run is a share
         low, high = max(0.0, low), min(1.0, high)
     return Estimate(mean, low, high, f"{len(values)} seeds")
 

@@ -190,6 +190,7 @@ def test_the_page(sweep, tmp_path):
         table = list(csv.DictReader(file))
     assert [row["in Pareto front"] for row in table] == ["no", "yes"]
     assert float(table[0]["wall time, s"]) == pytest.approx(121.0)
+    assert table[0]["wall time, s low"] == "nan"
     assert "121.0" in text
     assert float(table[1]["AUC by patient"]) == pytest.approx(0.93 - 17 / 1500)
 
