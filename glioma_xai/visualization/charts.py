@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 INK, RULE = "#1b1f23", "#c9ced4"
@@ -33,23 +34,15 @@ def learning_curves(
     panels = curves_by_metric(history)
     if not panels:
         return ""
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.75 * columns, 2.1 * rows))
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, (metric, lines) in zip(axes.flat, panels.items(), strict=False):
+    figure, axes = _grid(len(panels), most_columns=4, width=2.75, height=2.1)
+    for axis, (metric, lines) in zip(axes, panels.items(), strict=True):
         for split, (epochs, values) in lines.items():
             colour, dash = SPLIT_STYLES.get(split, (LINES[3], "-."))
             axis.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.5, label=split)
         if selected_epoch is not None:
             axis.axvline(selected_epoch, color=RULE, linewidth=1, zorder=0)
-        axis.set_title(metric.replace("_", " "), fontsize=9, color=INK, parse_math=False)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        _tidy(axis)
-    for axis in list(axes.flat)[len(panels) :]:
-        axis.set_visible(False)
-    _common_legend(figure, list(axes.flat))
+        _label_epochs(axis, metric)
+    _common_legend(figure, axes)
     return to_svg(figure)
 
 
@@ -122,19 +115,11 @@ def overlaid_curves(
     drawn = [name for name in columns if any(np.isfinite(run.get(name, [])).any() for run in runs)]
     if not drawn:
         return ""
-    width = min(3, len(drawn))
-    rows = -(-len(drawn) // width)
-    figure = Figure(figsize=(3.6 * width, 2.5 * rows))
-    axes = figure.subplots(rows, width, squeeze=False)
-    for axis, column in zip(axes.flat, drawn, strict=False):
+    figure, axes = _grid(len(drawn), most_columns=3, width=3.6, height=2.5)
+    for axis, column in zip(axes, drawn, strict=True):
         _draw_runs(axis, histories, column)
-        axis.set_title(column.replace("_", " "), fontsize=9, color=INK, parse_math=False)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        _tidy(axis)
-    for axis in list(axes.flat)[len(drawn) :]:
-        axis.set_visible(False)
-    _common_legend(figure, list(axes.flat))
+        _label_epochs(axis, column)
+    _common_legend(figure, axes)
     return to_svg(figure)
 
 
@@ -197,6 +182,26 @@ def _draw_runs(
             known = np.isfinite(values)
             line = axis.plot(epochs[known], values[known], color=colour, linestyle=dash)[0]
             line.set(linewidth=1.3, alpha=0.85, label=name)
+
+
+def _grid(
+    panels: int, *, most_columns: int, width: float, height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure with that many panels of that size, inches."""
+    columns = min(most_columns, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[panels:]:
+        axis.set_visible(False)
+    return figure, axes[:panels]
+
+
+def _label_epochs(axis: Axes, name: str) -> None:
+    axis.set_title(name.replace("_", " "), fontsize=9, color=INK, parse_math=False)
+    axis.set_xlabel("epoch", fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    _tidy(axis)
 
 
 def _style(position: int) -> tuple[str, str]:

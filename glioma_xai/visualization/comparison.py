@@ -87,16 +87,8 @@ def compare_runs(
     settings = group_by_setting(runs)
     columns = _columns(runs)
     wrong_cue = next((path for path in WRONG_CUE if path in columns), "")
-    points = {
-        setting.letter: (
-            pool(setting, INSIDE).value,
-            pool(setting, AREA).value,
-            pool(setting, wrong_cue).value,
-        )
-        for setting in settings
-    }
-    known = {name: point for name, point in points.items() if not any(map(math.isnan, point))}
-    front = pareto_front(known)
+    points = _objectives(settings, wrong_cue)
+    front = pareto_front(points)
     rows = [
         Row(setting, [pool(setting, path) for path in columns], setting.letter in front)
         for setting in settings
@@ -119,7 +111,7 @@ def compare_runs(
             for difference in compare_settings(settings, path, area_test=area_test)
         ],
         pareto=Markup(
-            pareto_chart(known, front, ("relevance inside", "AUC", columns.get(wrong_cue, "")))
+            pareto_chart(points, front, ("relevance inside", "AUC", columns.get(wrong_cue, "")))
         ),
         curves=Markup(
             overlaid_curves({s.letter: [run.history for run in s.runs] for s in settings}, CURVES)
@@ -127,6 +119,18 @@ def compare_runs(
         cases=_same_cases(settings),
     )
     return page
+
+
+def _objectives(
+    settings: Sequence[Setting], wrong_cue: str
+) -> dict[str, tuple[float, float, float]]:
+    """Letter to relevance inside, AUC and accuracy under the wrong cue, where all are known."""
+    found = {}
+    for setting in settings:
+        inside, area, accuracy = (pool(setting, path).value for path in (INSIDE, AREA, wrong_cue))
+        if not any(map(math.isnan, (inside, area, accuracy))):
+            found[setting.letter] = (inside, area, accuracy)
+    return found
 
 
 def _columns(runs: Sequence[Run]) -> dict[str, str]:

@@ -121,6 +121,8 @@ def bootstrap_interval(
         return Interval(value, np.nan, np.nan, "bootstrap", count, level)
     draws = _draw(score, rows, count, resamples, seed)
     defined = draws[~np.isnan(draws)]
+    if not len(defined):
+        return Interval(value, np.nan, np.nan, "bootstrap", count, level, undefined=1.0)
     if np.ptp(defined) < 1e-12:  # a perfect score, mostly
         ends = wilson_interval(value * count, count, level=level) if proportion else None
         low, high = (ends.low, ends.high) if ends else (np.nan, np.nan)
@@ -160,6 +162,8 @@ def bootstrap_difference(
         return PairedTest(difference, np.nan, np.nan, np.nan, np.nan, "bootstrap")
     draws = _draw(lambda weights: score_a(weights) - score_b(weights), rows, count, resamples, seed)
     draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return PairedTest(difference, np.nan, np.nan, np.nan, np.nan, "bootstrap")
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     side = min(np.sum(draws <= 0), np.sum(draws >= 0))
     p_value = float(min(1.0, 2 * (side + 1) / (len(draws) + 1)))

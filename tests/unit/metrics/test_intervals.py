@@ -148,6 +148,17 @@ def test_bootstrap_of_a_perfect_proportion_falls_back_to_patients():
     assert math.isnan(bootstrap_interval(lambda weights: np.ones(len(weights)), list("ab")).low)
 
 
+def test_bootstrap_without_a_defined_draw_has_no_interval():
+    def only_on_the_data(weights):
+        return np.where((weights == 1).all(axis=1) & (len(weights) == 1), 0.5, np.nan)
+
+    found = bootstrap_interval(only_on_the_data, list("abc"), resamples=20)
+    assert (found.value, found.undefined) == (0.5, 1.0)
+    assert math.isnan(found.low)
+    test = bootstrap_difference(only_on_the_data, only_on_the_data, list("abc"), resamples=20)
+    assert math.isnan(test.p_value)
+
+
 def test_bootstrap_with_one_patient_has_no_interval():
     found = bootstrap_interval(lambda weights: weights.mean(axis=1), ["a", "a"])
     assert found.value == 1.0
