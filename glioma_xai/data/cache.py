@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from glioma_xai.data.transforms import Geometry, Preparation, Prepared, prepare
 from glioma_xai.data.volumes import load_subject
@@ -131,7 +134,9 @@ def prepare_subjects(
             geometry = cache.write(key, prepare(loaded, preparation))
         return Entry(subject, key, geometry), problems
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and filtering release the GIL
-        results = list(pool.map(one, subjects))
+    bar = Progress(transient=True, disable=not sys.stderr.isatty(), console=Console(stderr=True))
+    with bar, ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and filtering free the GIL
+        done = pool.map(one, subjects)
+        results = list(bar.track(done, total=len(subjects), description="preparing subjects"))
     entries = [entry for entry, _ in results if entry is not None]
     return entries, [problem for _, problems in results for problem in problems]

@@ -25,7 +25,8 @@ from glioma_xai.data.prepared import Division, PreparedCohort, prepare_cohort
 from glioma_xai.data.reading import CohortSource, Reader, ensure_phantom
 from glioma_xai.data.settings import axis_values, fill, require_choice
 from glioma_xai.data.slices import SliceSelection
-from glioma_xai.data.splits import SplitSettings, write_splits
+from glioma_xai.data.split_files import write_splits
+from glioma_xai.data.splits import SplitSettings
 from glioma_xai.data.subject_space import restore
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.errors import ConfigError

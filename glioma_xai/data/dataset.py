@@ -67,6 +67,10 @@ class SampleDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave open files out of what is sent to workers, which would carry all their content."""
+        return self.__dict__ | {"_open": {}}
+
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Return a sample.
 

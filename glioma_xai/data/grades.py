@@ -21,6 +21,7 @@ def join_grades(
     columns: Mapping[str, str],
     classes: Sequence[str],
     label_map: Mapping[str, str],
+    graded: bool = True,
 ) -> Listing:
     """Return the listing with the class of each subject taken from a table.
 
@@ -34,6 +35,7 @@ def join_grades(
         columns: Column of the roles ``subject`` or ``patient``, ``label`` and ``site``.
         classes: Class names in the order of their index.
         label_map: Value of the label column to class name, where they differ.
+        graded: False asks for no grades: who is not in the table has no class.
 
     Raises:
         CohortError: If the table cannot be read or lacks a column.
@@ -52,7 +54,7 @@ def join_grades(
         row = by_id.get(key or "")
         name = "" if row is None else str(row[label_column])
         label = class_index(name, classes, label_map)
-        if label is None:
+        if label is None and graded:
             found = f"label {name}" if name else f"none in {table.name}"
             fix = "Add it to the table, set data.label_map, or add the id to data.exclude."
             expected = f"one of {', '.join(classes)}"

@@ -57,8 +57,8 @@ def crop_and_pad(
     """
     if spatial_size is None:
         return stack, True
-    lesion, brain = (stack.as_tensor()[-2:] >= 0.5).unbind()  # X Y Z each
-    target = lesion if centre == "tumour" and bool(lesion.any()) else brain
+    lesion, brain = stack.as_tensor()[-2:].numpy() >= 0.5  # X Y Z each
+    target = lesion if centre == "tumour" and lesion.any() else brain
     size = (*spatial_size, brain.shape[2])[:3]
     starts, ends, fits = [], [], True
     for axis, wanted in enumerate(size):
@@ -71,10 +71,9 @@ def crop_and_pad(
     return SpatialPad(size)(cropped), fits
 
 
-def _extent(region: torch.Tensor, axis: int) -> tuple[int, int]:
+def _extent(region: NDArray[np.bool_], axis: int) -> tuple[int, int]:
     """Return the first index of a region (X, Y, Z) along an axis, and the one after the last."""
-    others = [other for other in range(3) if other != axis]
-    inside = region.any(dim=others[1]).any(dim=others[0]).nonzero()[:, 0]
+    inside = np.flatnonzero(region.any(axis=tuple(other for other in range(3) if other != axis)))
     return int(inside[0]), int(inside[-1]) + 1
 
 

@@ -17,7 +17,8 @@ from glioma_xai.data.prepared import (
 )
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
-from glioma_xai.data.splits import read_splits, split_patients
+from glioma_xai.data.split_files import read_splits
+from glioma_xai.data.splits import split_patients
 from glioma_xai.data.transforms import Preparation, prepare
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import CohortError, ConfigError

@@ -44,13 +44,13 @@ class Foreground:
     brain: NDArray[np.bool_]
     air: NDArray[np.float32]
 
-    def is_air(self, image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return True where a modality shows air, (C, X, Y, Z), for the image or a part of it.
+    def is_air(self, part: NDArray[np.float32], channel: int) -> NDArray[np.bool_]:
+        """Return True where a modality, or a part of it, has the intensity of air.
 
         A marker burnt into the corner is neither air nor brain.
         """
-        low, high = self.air.T[:, :, None, None, None]
-        air: NDArray[np.bool_] = (image >= low) & (image <= high) & ~brain
+        low, high = self.air[channel]
+        air: NDArray[np.bool_] = part == low if low == high else (part >= low) & (part <= high)
         return air
 
 

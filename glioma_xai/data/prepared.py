@@ -11,11 +11,11 @@ from glioma_xai.data.cache import Entry, PreparedCache, prepare_subjects
 from glioma_xai.data.layout import nearest_name
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
+from glioma_xai.data.split_files import read_splits
 from glioma_xai.data.splits import (
     SplitSettings,
     guided_patients,
     patient_labels,
-    read_splits,
     split_patients,
 )
 from glioma_xai.data.table import sample_table, with_control_masks

@@ -76,7 +76,7 @@ class CohortSource:
                 f"data={self.reader} needs data.root, got null. Set it to the cohort's folder."
             )
         root = self.root if variant is None else self.root / VARIANTS_FOLDER / variant
-        if self.grades is None or not graded:
+        if self.grades is None:
             return self._folder_listing(root, graded=graded)
         return join_grades(
             self._folder_listing(root, graded=False),
@@ -84,6 +84,7 @@ class CohortSource:
             columns=self.columns,
             classes=self.classes,
             label_map=self.label_map,
+            graded=graded,
         )
 
     def _folder_listing(self, root: Path, *, graded: bool) -> Listing:

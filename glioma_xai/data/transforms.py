@@ -148,7 +148,7 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
         jitter=jitter,
         brain_fits=brain_fits,
         value_range=[float(finished[:, :-3].min()), float(finished[:, :-3].max())],
-        digest=hashlib.sha1(stored.tobytes(), usedforsecurity=False).hexdigest(),
+        digest=hashlib.sha1(stored.data, usedforsecurity=False).hexdigest(),
     )
     return Prepared(stored, geometry)
 
@@ -173,19 +173,22 @@ def _normalised_stack(
     brain = foreground.brain
     shift, scale = normalisation_map(image, brain, tumour, preparation.normalisation)
     picked, count = [], brain.shape[2]
-    groups = [np.arange(count)]
+    groups: list[slice | NDArray[np.intp]] = [slice(None)]
     if preparation.spatial_dims == 2:
         area = (lesion if lesion.any() else brain).sum(axis=(0, 1))
         picked = select_slices(area, preparation.slices)
         reach = range(-preparation.neighbours, preparation.neighbours + 1)
         groups = [np.clip(np.array(picked) + step, 0, count - 1) for step in reach]
-    parts = []
-    for group in groups:
-        part = (image[..., group] - shift[:, None, None, None]) / scale[:, None, None, None]
-        part[foreground.is_air(image[..., group], brain[..., group])] = 0
-        parts.append(part)
     own = groups[len(groups) // 2]
-    stack = np.concatenate([*parts, lesion[None, ..., own], brain[None, ..., own]])
+    channels = len(image)
+    stack = np.empty((preparation.channels + 2, *brain[..., own].shape), dtype=np.float32)
+    for place, group in enumerate(groups):
+        for channel in range(channels):
+            part, target = image[channel][..., group], stack[place * channels + channel]
+            np.subtract(part, shift[channel], out=target)
+            target /= scale[channel]
+            target[foreground.is_air(part, channel) & ~brain[..., group]] = 0
+    stack[-2], stack[-1] = lesion[..., own], brain[..., own]
     return MetaTensor(torch.from_numpy(stack), torch.from_numpy(affine)), picked, count
 
 

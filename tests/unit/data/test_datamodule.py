@@ -1,4 +1,5 @@
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 from PIL import Image
 
 from glioma_xai.data import GliomaDataModule
@@ -61,6 +63,24 @@ def test_random_numbers_do_not_depend_on_workers(settings):
         for one, other in zip(alone, shared, strict=True):
             torch.testing.assert_close(one["image"], other["image"], rtol=0, atol=0)
             assert one["subject_id"] == other["subject_id"]
+
+
+def test_what_is_sent_to_workers_is_small_and_works(settings):
+    dataset = GliomaDataModule(**settings()).evaluation_loader("train").dataset
+    first = dataset[0]
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 10_000
+    torch.testing.assert_close(pickle.loads(sent)[0]["image"], first["image"])
+
+
+def test_shards_of_two_processes_are_the_epoch(settings):
+    loader = GliomaDataModule(**settings()).train_dataloader()
+    shards = [
+        list(DistributedSamplerWrapper(loader.sampler, num_replicas=2, rank=rank, shuffle=False))
+        for rank in (0, 1)
+    ]
+    assert len(shards[0]) == len(shards[1])
+    assert {key.index for shard in shards for key in shard} == set(range(len(loader.dataset)))
 
 
 def test_epochs_differ_and_a_later_start_gives_the_same_epoch(settings):

@@ -61,6 +61,8 @@ def test_grades_that_are_unknown_are_listed_one_by_one(tmp_path: Path):
         "grades.csv: expected ids of the cohort, found 1 rows of others: BraTS2021_00009. "
         "Harmless if the cohort is a part of the table.",
     ]
+    known = source("brats", tmp_path, grades=table).listing(graded=False)
+    assert [subject.label for subject in known.subjects] == [1, None, None]
     with pytest.raises(CohortError, match=r"expected a column WHO, found case, grade.*label: <col"):
         source("brats", tmp_path, grades=table, columns={"label": "WHO"}).listing()
 

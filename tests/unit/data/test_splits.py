@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glioma_xai.data.split_files import read_splits, write_splits
 from glioma_xai.data.splits import (
     SplitSettings,
     guided_patients,
     patient_labels,
-    read_splits,
     split_patients,
-    write_splits,
 )
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.records import Subject
