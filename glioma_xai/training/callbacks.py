@@ -49,7 +49,7 @@ class BestCheckpoint(ModelCheckpoint):
             save_top_k=1,
             auto_insert_metric_name=False,
             enable_version_counter=False,
-            save_on_train_epoch_end=False,
+            save_on_train_epoch_end=True,  # the epoch's validation is done by then
         )
 
 
@@ -80,7 +80,7 @@ class MetricsTable(Callback):
         self.path = Path(path)
         self.rows: list[dict[str, str]] = []
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read back the rows of the epochs that are done."""
         if self.path.is_file():
             with self.path.open(newline="") as file:
