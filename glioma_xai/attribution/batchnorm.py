@@ -3,7 +3,7 @@
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
@@ -41,8 +41,7 @@ class Affine:
     def _compute(self) -> tuple[Tensor, Tensor]:
         module = self._module
         if self._batch:
-            axes = [0, *range(2, self._values.ndim)]
-            variance, mean = torch.var_mean(self._values, axes, correction=0)
+            variance, mean = _batch_statistics(module, self._values)
         else:
             variance = cast(Tensor, module.running_var)
             mean = cast(Tensor, module.running_mean)
@@ -52,14 +51,29 @@ class Affine:
         scale = module.weight * scale
         return scale, module.bias - mean * scale
 
-    def expanded_shift(self) -> Tensor:
-        """Return the shift as one sample of the BatchNorm's output, (1, C, ...)."""
-        _, shift = self.scale_and_shift()
-        spatial = self._values.shape[2:]
-        return shift.view(1, -1, *[1] * len(spatial)).expand(1, -1, *spatial)
+    def ones(self) -> Tensor:
+        """Return ones in the shape of one sample of the output, (1, C, ...)."""
+        return torch.ones_like(self._values[:1], requires_grad=False)
 
     def apply(self) -> Tensor:
         """Return the BatchNorm's output, computed anew."""
         scale, shift = self.scale_and_shift()
         axes = [1] * (self._values.ndim - 2)
         return self._values * scale.view(1, -1, *axes) + shift.view(1, -1, *axes)
+
+
+def _batch_statistics(module: BatchNorm, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return variance and mean, (C,) each, over all processes for a SyncBatchNorm."""
+    axes = [0, *range(2, values.ndim)]
+    variance, mean = torch.var_mean(values, axes, correction=0)
+    if not isinstance(module, nn.SyncBatchNorm) or not distributed.is_initialized():
+        return variance, mean
+    from torch.distributed.nn.functional import all_reduce  # differentiable, unlike the plain one
+
+    group = module.process_group or distributed.group.WORLD
+    count = mean.new_full((1,), values.numel() / values.shape[1])
+    sums = all_reduce(torch.cat([mean * count, count]), group=group)  # type: ignore[no-untyped-call]
+    joint = sums[:-1] / sums[-1]
+    squares = (variance + (mean - joint).square()) * count
+    total = all_reduce(squares, group=group)  # type: ignore[no-untyped-call]
+    return total / sums[-1], joint

@@ -2,12 +2,13 @@
 
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from glioma_xai.attribution.batchnorm import Affine
 from glioma_xai.attribution.layers import LinearMap
 from glioma_xai.attribution.provenance import is_nonnegative
-from glioma_xai.attribution.stabilizer import Stabilizer
+from glioma_xai.attribution.stabilizer import Sign, Stabilizer
 from glioma_xai.attribution.tape import FoldedNorm
 
 
@@ -57,15 +58,18 @@ class Call:
             return self._written
         return self._respond_again()
 
-    def shares(self, gradient: Tensor, response: Tensor) -> Tensor:
+    def shares(self, gradient: Tensor, response: Tensor | None = None, *, sign: Sign = 0) -> Tensor:
         """Return the output's relevance per unit of ``response``.
 
         Args:
             gradient: What the backward pass carries.
-            response: The denominator, as large as the output.
+            response: The denominator, as large as the output; None for the output itself.
+            sign: Of every response, where it is known.
         """
+        output = self.output
+        response = output if response is None else response
         if self.rule.coefficients:
-            return self.rule.stabilizer.scale(gradient, self.output, response)
+            return self.rule.stabilizer.scale(gradient, output, response, sign=sign)
         return self.rule.stabilizer.divide(gradient, response)
 
     def _respond_again(self) -> Tensor:
@@ -86,6 +90,7 @@ class LayerCall(Call):
         output: What the layer put out.
         norm: BatchNorm in front, whose shift counts as bias; None without.
         pixels: The model's input if the layer reads it; None if it does not.
+        attached: ``values`` before they were cut off from autograd's graph, if they were.
     """
 
     rule: WeightRule
@@ -99,10 +104,12 @@ class LayerCall(Call):
         output: Tensor,
         norm: FoldedNorm | None = None,
         pixels: Tensor | None = None,
+        attached: Tensor | None = None,
     ) -> None:
         super().__init__(rule, values=values if norm is None else norm.value, output=output)
         self.linear = LinearMap(module)
         self.pixels = pixels
+        self._attached = attached
         self._module = module
         self._read = values
         self._norm = norm
@@ -118,6 +125,7 @@ class LayerCall(Call):
             output=output,
             norm=self._norm,
             pixels=self.pixels,
+            attached=self._attached,
         )
         call._outer = outer
         return call
@@ -127,7 +135,7 @@ class LayerCall(Call):
         """The tensor that receives the coefficients, or the relevance."""
         if self.rule.emits_relevance and self.rule.coefficients and self.pixels is not None:
             return self.pixels
-        return self.values
+        return self.values if self._attached is None else self._attached
 
     @property
     def nonnegative(self) -> bool:
@@ -163,7 +171,9 @@ class LayerCall(Call):
         """
         weight, bias = self._parameters()
         if self._norm is not None:
-            bias = self.linear.apply(self._norm.shift(), weight, bias)
+            _, shift = self._norm.affine.scale_and_shift()
+            shifted = self.linear.scale_inputs(weight, shift)
+            bias = self.linear.apply(self._norm.passed(), shifted, bias)
         if self._outer is None:
             return bias
         scale, shift = self._outer.scale_and_shift()
@@ -191,6 +201,49 @@ class LayerCall(Call):
         return result if self.rule.coefficients else self.values * result
 
 
+class SignedValues:
+    """A layer's positive and its negative values, which meet weights of their own.
+
+    Both go through one convolution with twice the channels; where no value can be negative, the
+    values go through alone.
+
+    Args:
+        call: Of the layer.
+    """
+
+    def __init__(self, call: LayerCall) -> None:
+        self._call = call
+        self._groups = call.linear.groups
+        self._axis = 2 if call.linear.is_convolution else -1
+        self._values = call.values
+        if not call.nonnegative:
+            values = self._split(call.values)
+            both = torch.cat([values.clamp(min=0), values.clamp(max=0)], self._axis)
+            self._values = self._join(both)
+
+    def _split(self, values: Tensor) -> Tensor:
+        return torch.unflatten(values, 1, (self._groups, -1)) if self._axis == 2 else values
+
+    def _join(self, values: Tensor) -> Tensor:
+        return values.flatten(1, 2) if self._axis == 2 else values
+
+    def weight(self, above: Tensor, below: Tensor) -> Tensor:
+        """Return the weights that positive and negative values meet, side by side."""
+        return above if self._call.nonnegative else torch.cat([above, below], 1)
+
+    def respond(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the response of both."""
+        return self._call.respond(self._values, weight, bias)
+
+    def spread(self, shares: Tensor, weight: Tensor) -> Tensor:
+        """Return each value's coefficient, by the weights that it met."""
+        result = self._call.linear.transpose(shares, weight, self._values)
+        if self._call.nonnegative:
+            return result
+        above, below = self._split(result).chunk(2, self._axis)
+        return self._join(torch.where(self._split(self._call.values) > 0, above, below))
+
+
 class NormCall(Call):
     """A BatchNorm that stands alone: a diagonal linear layer under the epsilon rule."""
 
@@ -204,7 +257,7 @@ class NormCall(Call):
     def propagate(self, gradient: Tensor) -> Tensor:
         """Return the coefficient of what the BatchNorm read, or its relevance."""
         scale, _ = self._affine.scale_and_shift()
-        result = self.shares(gradient, self.output) * as_channels(scale, gradient.ndim)
+        result = self.shares(gradient) * as_channels(scale, gradient.ndim)
         return result if self.rule.coefficients else self.values * result
 
 
@@ -229,7 +282,7 @@ class PoolCall(Call):
 
     def propagate(self, gradient: Tensor) -> Tensor:
         """Return the shares, for the output itself."""
-        return self.shares(gradient, self.output)
+        return self.shares(gradient)
 
 
 class InputCall(Call):

@@ -64,12 +64,32 @@ class LiveHook(Hook):
 class WeightRule(LiveHook):
     """A rule for convolutions and linear layers."""
 
+    def __init__(self, stabilizer: Stabilizer | None = None) -> None:
+        super().__init__(stabilizer)
+        self._attached: Tensor | None = None
+
+    def register(self, module: nn.Module) -> RemovableHandleList:
+        """Install the hooks."""
+        handles = super().register(module)
+        handles.append(module.register_forward_pre_hook(self._cut_off_pixels))
+        return handles
+
+    def _cut_off_pixels(
+        self, module: nn.Module, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...] | None:
+        """Let the layer read images as constants: no loss needs its gradient in them."""
+        origin = self.origin(inputs[0])
+        if not self.tape or not self.tape.constant_pixels or origin.pixels is None or origin.norm:
+            return None
+        self._attached = inputs[0]
+        return (inputs[0].detach(),)
+
     def replace(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Replace the layer's output by a relay that asks this rule."""
-        if not output.requires_grad:
+        if not output.requires_grad and self._attached is None:
             return output
-        values = inputs[0]
-        origin = self.origin(values)
+        values, attached, self._attached = inputs[0], self._attached, None
+        origin = self.origin(values if attached is None else attached)
         flat = not isinstance(module, nn.Linear) or values.ndim == 2
         call = LayerCall(
             self,
@@ -78,6 +98,7 @@ class WeightRule(LiveHook):
             output=output,
             norm=origin.norm if flat else None,
             pixels=origin.pixels,
+            attached=attached,
         )
         if self.emits_relevance and self.coefficients and origin.pixels is None:
             raise CompatibilityError(

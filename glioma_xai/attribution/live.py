@@ -45,6 +45,7 @@ class LiveComposite(Composite):
         self.rules = dict(rules)
         self.tape = Tape()
         self.accepts_relevance = not explains_gradient
+        self.constant_pixels = False
 
     def _rule_of(self, context: dict[str, object], name: str, module: nn.Module) -> Hook | None:
         return self.rules.get(name)
@@ -63,7 +64,7 @@ class LiveComposite(Composite):
             raise
 
     def _install(self, model: nn.Module) -> None:
-        self.tape = Tape()
+        self.tape = Tape(constant_pixels=self.constant_pixels)
         missing = self.rules.keys() - dict(model.named_modules()).keys()
         if missing:
             raise CompatibilityError(
@@ -91,10 +92,11 @@ class LiveComposite(Composite):
         self.handles.append(hook.register(module))
 
     @contextmanager
-    def seeded_by_coefficients(self) -> Iterator[None]:
+    def seeded_by_coefficients(self, *, constant_pixels: bool) -> Iterator[None]:
         """Take the target's coefficients at the output, as ``compute_relevance`` sends them."""
-        before, self.accepts_relevance = self.accepts_relevance, False
+        before = self.accepts_relevance, self.constant_pixels
+        self.accepts_relevance, self.constant_pixels = False, constant_pixels
         try:
             yield
         finally:
-            self.accepts_relevance = before
+            self.accepts_relevance, self.constant_pixels = before

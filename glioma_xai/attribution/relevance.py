@@ -84,7 +84,13 @@ def compute_relevance(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(images.device.type, enabled=False))
         pixels = as_pixels(images, model)
-        explainer = _Explainer(model, composite, create_graph, create_graph or recording)
+        explainer = _Explainer(
+            model,
+            composite,
+            create_graph=create_graph,
+            retain_graph=create_graph or recording,
+            constant_pixels=not images.requires_grad,
+        )
         first = explainer(
             pixels,
             lambda logits: target_coefficients(logits, target, labels=labels, generator=generator),
@@ -151,6 +157,7 @@ class _Explainer:
     composite: Composite
     create_graph: bool
     retain_graph: bool
+    constant_pixels: bool
 
     def __call__(
         self,
@@ -166,7 +173,9 @@ class _Explainer:
             if not update_statistics:
                 stack.enter_context(statistics_at_rest(model))
             if live is not None:
-                stack.enter_context(live.seeded_by_coefficients())
+                stack.enter_context(
+                    live.seeded_by_coefficients(constant_pixels=self.constant_pixels)
+                )
             stack.enter_context(composite.context(plain))
             logits = model(pixels)
             check_logits(logits, pixels)

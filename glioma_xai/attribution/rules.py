@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from glioma_xai.attribution.calls import LayerCall
+from glioma_xai.attribution.calls import LayerCall, SignedValues
 from glioma_xai.attribution.hooks import WeightRule
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.errors import ConfigError
@@ -29,7 +29,7 @@ class Epsilon(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
-        return call.spread(call.shares(gradient, call.output), call.weight())
+        return call.spread(call.shares(gradient), call.weight())
 
 
 class ZPlus(WeightRule):
@@ -44,10 +44,10 @@ class ZPlus(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
-        weight, bias = call.weight(), call.bias()
-        sides = weight.clamp(min=0), weight.clamp(max=0)
-        response = respond(call, *sides, None if bias is None else bias.clamp(min=0))
-        return spread(call, call.shares(gradient, response), *sides)
+        weight, bias, signed = call.weight(), call.bias(), SignedValues(call)
+        raising = signed.weight(weight.clamp(min=0), weight.clamp(max=0))
+        response = signed.respond(raising, None if bias is None else bias.clamp(min=0))
+        return signed.spread(call.shares(gradient, response, sign=1), raising)
 
 
 class AlphaBeta(WeightRule):
@@ -82,15 +82,17 @@ class AlphaBeta(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
-        weight, bias = call.weight(), call.bias()
+        weight, bias, signed = call.weight(), call.bias(), SignedValues(call)
         above, below = weight.clamp(min=0), weight.clamp(max=0)
-        raising = respond(call, above, below, None if bias is None else bias.clamp(min=0))
-        raised = spread(call, call.shares(self.alpha * gradient, raising), above, below)
+        raising = signed.weight(above, below)
+        response = signed.respond(raising, None if bias is None else bias.clamp(min=0))
+        raised = signed.spread(call.shares(self.alpha * gradient, response, sign=1), raising)
         if self.alpha == 1:
             return raised
-        lowering = respond(call, below, above, None if bias is None else bias.clamp(max=0))
-        shares = call.shares((1 - self.alpha) * gradient, lowering)
-        return raised + spread(call, shares, below, above)
+        lowering = signed.weight(below, above)
+        response = signed.respond(lowering, None if bias is None else bias.clamp(max=0))
+        shares = call.shares((1 - self.alpha) * gradient, response, sign=-1)
+        return raised + signed.spread(shares, lowering)
 
 
 class Gamma(WeightRule):
@@ -122,19 +124,24 @@ class Gamma(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
-        weight, bias, positive = call.weight(), call.bias(), call.output > 0
+        output = call.output
+        own = self._part(call, gradient * (output > 0), max_side=True)
+        rest = gradient * (output < 0)
+        if not bool(rest.detach().any()):  # behind ReLU, no negative output has a coefficient
+            return own
+        return own + self._part(call, rest, max_side=False)
+
+    def _part(self, call: LayerCall, gradient: Tensor, *, max_side: bool) -> Tensor:
+        """Coefficients from the outputs of one sign."""
+        weight, bias, signed = call.weight(), call.bias(), SignedValues(call)
         raised = weight + self.gamma * weight.clamp(min=0)
         lowered = weight + self.gamma * weight.clamp(max=0)
-        raised_bias = None if bias is None else bias + self.gamma * bias.clamp(min=0)
-        own = gradient * positive
-        shares = call.shares(own, respond(call, raised, lowered, raised_bias))
-        result = spread(call, shares, raised, lowered)
-        other = gradient * (call.output < 0)
-        if not bool(other.detach().any()):  # behind ReLU, no negative output has a coefficient
-            return result
-        lowered_bias = None if bias is None else bias + self.gamma * bias.clamp(max=0)
-        shares = call.shares(other, respond(call, lowered, raised, lowered_bias))
-        return result + spread(call, shares, lowered, raised)
+        sides = (raised, lowered) if max_side else (lowered, raised)
+        chosen = signed.weight(*sides)
+        if bias is not None:
+            part = bias.clamp(min=0) if max_side else bias.clamp(max=0)
+            bias = bias + self.gamma * part
+        return signed.spread(call.shares(gradient, signed.respond(chosen, bias)), chosen)
 
 
 class WSquare(WeightRule):
@@ -235,19 +242,3 @@ class Flat(WeightRule):
         weight = torch.ones_like(call.weight())
         count = call.linear.apply(torch.ones_like(call.values[:1]), weight)
         return call.spread(call.shares(gradient, count), weight)
-
-
-def respond(call: LayerCall, above: Tensor, below: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the response to positive values through one weight, to negative through another."""
-    if call.nonnegative:
-        return call.respond(call.values, above, bias)
-    positive, negative = call.values.clamp(min=0), call.values.clamp(max=0)
-    return call.respond(positive, above, bias) + call.respond(negative, below, None)
-
-
-def spread(call: LayerCall, shares: Tensor, above: Tensor, below: Tensor) -> Tensor:
-    """Return coefficients of positive values through one weight, of negative through another."""
-    if call.nonnegative:
-        return call.spread(shares, above)
-    positive = call.values > 0
-    return torch.where(positive, call.spread(shares, above), call.spread(shares, below))

@@ -193,7 +193,8 @@ class Boundary(LiveHook):
         images, *others = inputs
         if not images.requires_grad or self.tape is None or not self._multiplies_input:
             return inputs
-        call = InputCall(self, values=images, output=images)
+        values = images.detach() if self.tape.constant_pixels else images
+        call = InputCall(self, values=values, output=images)
         replaced = relay(call, images, images)
         self.tape.mark(replaced, Origin(pixels=images))
         return (replaced, *others)

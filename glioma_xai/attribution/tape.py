@@ -87,12 +87,12 @@ class FoldedNorm:
         """Return the same BatchNorm, seen one step later."""
         return FoldedNorm(self.affine, step(self.value), (*self.steps, step))
 
-    def shift(self) -> Tensor:
-        """Return what the BatchNorm's shift became: (1 or B, ...) like ``value``."""
-        shift = self.affine.expanded_shift()
+    def passed(self) -> Tensor:
+        """Return what became of a 1 in the place of the BatchNorm's output: (1 or B, ...)."""
+        ones = self.affine.ones()
         for step in self.steps:
-            shift = step(shift)
-        return shift
+            ones = step(ones)
+        return ones
 
 
 @dataclass
@@ -118,8 +118,10 @@ class Tape:
 
     Args:
         reading: Output of the layer whose relevance is wanted, once it has been called.
+        constant_pixels: No gradient in the images is wanted, only their relevance.
     """
 
+    constant_pixels: bool = False
     reading: Tensor | None = None
     _origins: dict[int, tuple["weakref.ref[Tensor]", int, Origin]] = field(default_factory=dict)
 

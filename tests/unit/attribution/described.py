@@ -105,7 +105,7 @@ class Description:
                 connected = linked
                 is_linear = isinstance(module, nn.Linear)
                 rule = self.linear if is_linear else self.convolution
-        return lrp.Linear(matrix, bias, rule, self.epsilon, connected), shape
+        return lrp.Linear(matrix, bias, rule, self.epsilon, connected, low=-3.0, high=4.0), shape
 
     def affine(
         self, module: nn.Module, shape: Shape

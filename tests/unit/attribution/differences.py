@@ -32,49 +32,61 @@ class Comparison:
 
 
 def compare(
-    model: nn.Module, loss: Callable[[], Tensor], *, directions: int = 20, seed: int = 7
+    model: nn.Module,
+    loss: Callable[[bool], Tensor],
+    *,
+    directions: int = 20,
+    own_directions: bool = True,
+    seed: int = 7,
 ) -> Comparison:
     """Compare autograd's derivative of ``loss`` with differences along random directions.
 
-    Besides ``directions`` random ones there is one direction within each parameter tensor. Errors
-    are relative to the derivative, or to a thousandth of the typical derivative where a tensor's
-    own is smaller (a bias in front of a BatchNorm has none).
+    Besides ``directions`` random ones there is one direction within each parameter tensor (unless
+    ``own_directions`` is off). Errors are relative to the derivative, or to a thousandth of the
+    typical derivative where a tensor's own is smaller (a bias in front of a BatchNorm has none).
+
+    Args:
+        model: Its parameters are varied.
+        loss: Called with whether it must be differentiable.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for number in range(directions + len(parameters)):
+    gradients = torch.autograd.grad(loss(True), parameters, allow_unused=True)
+
+    def direction(number: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed + number)
         steps = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
         own = number - directions
-        drawn.append([s if own in (k, -1) or own < 0 else 0 * s for k, s in enumerate(steps)])
+        return [s if own in (k, -1) or own < 0 else 0 * s for k, s in enumerate(steps)]
 
-    def change(steps: list[Tensor], size: float) -> float:
+    def move(steps: list[Tensor], size: float) -> None:
+        with torch.no_grad():
+            for parameter, step in zip(parameters, steps, strict=True):
+                parameter.add_(step, alpha=size)
+
+    def slope(steps: list[Tensor], size: float) -> float:
         values = []
         for sign in (1, -1):
-            with torch.no_grad():
-                for parameter, step in zip(parameters, steps, strict=True):
-                    parameter.add_(step, alpha=sign * size)
-            values.append(loss().item())
-            with torch.no_grad():
-                for parameter, step in zip(parameters, steps, strict=True):
-                    parameter.sub_(step, alpha=sign * size)
+            move(steps, sign * size)
+            values.append(loss(False).item())
+            move(steps, -sign * size)
         return (values[0] - values[1]) / (2 * size)
 
-    errors, kinks = [], 0
-    slopes = [[change(steps, size) for size in STEPS] for steps in drawn]
+    numbers = range(directions + own_directions * len(parameters))
+    slopes = [[slope(steps, size) for size in STEPS] for steps in map(direction, numbers)]
+    products = [
+        sum(float((g * s).sum()) for g, s in zip(gradients, steps, strict=True) if g is not None)
+        for steps in map(direction, numbers)
+    ]
     typical = float(torch.tensor(slopes[:directions])[:, 1].abs().median())
-    for steps, (large, middle, small) in zip(drawn, slopes, strict=True):
-        analytic = sum(
-            float((g * s).sum()) for g, s in zip(gradients, steps, strict=True) if g is not None
-        )
+    errors, kinks = [], 0
+    for analytic, (large, middle, small) in zip(products, slopes, strict=True):
         coarse, fine = extrapolate(large, middle), extrapolate(middle, small)
         scale = max(abs(fine), 1e-3 * typical)
         if abs(coarse - fine) / scale > SMOOTH:
             kinks += 1
         else:
             errors.append(abs(fine - analytic) / scale)
-    return Comparison(errors, kinks / len(drawn))
+    return Comparison(errors, kinks / len(numbers))
 
 
 def extrapolate(large: float, small: float) -> float:

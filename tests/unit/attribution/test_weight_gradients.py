@@ -26,7 +26,7 @@ def check(net: str, composite: str, *, train: bool, loss: str = "energy") -> Com
         composite, model, input_shape=images.shape[1:], epsilon=1e-2, stabilizer=1e-2
     )
 
-    def value() -> Tensor:
+    def value(create_graph: bool) -> Tensor:
         torch.manual_seed(11)  # the same dropout masks each time
         _, relevance = compute_relevance(
             model,
@@ -34,7 +34,7 @@ def check(net: str, composite: str, *, train: bool, loss: str = "energy") -> Com
             built,
             labels=nets.LABELS,
             target="contrastive",
-            create_graph=True,
+            create_graph=create_graph,
             update_statistics=False,
         )
         return LOSSES[loss](relevance).sum()
@@ -70,9 +70,9 @@ def test_stock_zennit_disagrees(capsys: pytest.CaptureFixture[str]) -> None:
     model, images = nets.plain(), nets.images("plain")
 
     def error(composite: object) -> Comparison:
-        def value() -> Tensor:
+        def value(create_graph: bool) -> Tensor:
             _, relevance = compute_relevance(
-                model, images, composite, labels=nets.LABELS, create_graph=True
+                model, images, composite, labels=nets.LABELS, create_graph=create_graph
             )
             return LOSSES["energy"](relevance).sum()
 
