@@ -36,15 +36,10 @@ def draw_cases(
     )
     target = module.attribution.measured_target(batch["label"])
     probabilities, maps = logits.softmax(dim=1).cpu(), relevance.cpu()
-    images = torch.where(  # air, 0 after normalisation, is black
-        (batch["brain_mask"] <= 0) & (batch["image"] == 0),
-        batch["image"].flatten(2).amin(dim=2)[(..., *[None] * (batch["image"].ndim - 2))],
-        batch["image"],
-    )
     figures = {}
     for i, subject in enumerate(batch["subject_id"]):
         image, shown, lesion, level = _slice_of(
-            images[i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
+            batch["image"][i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
         )
         label, guess = int(batch["label"][i]), int(probabilities[i].argmax())
         named = classes[label] if label >= 0 else "class unknown"

@@ -14,10 +14,9 @@ from glioma_xai.experiment.cases import draw_test_cases, right_and_wrong
 from glioma_xai.experiment.evaluation import patient_table
 from glioma_xai.experiment.lifecycle import versions
 from glioma_xai.experiment.results import RunResults, Scores, write_tables
-from glioma_xai.experiment.verdict import judge
 from glioma_xai.records import Split
 from glioma_xai.training.module import GuidedClassifier
-from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport
+from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
 from glioma_xai.visualization.report import write_report
 
 _HEADLINE = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
@@ -44,11 +43,10 @@ def write_results(
         module, data, table, split=split, count=config.overlays, folder=folder / "relevance" / split
     )
     content = write_tables(results, config, data=data, folder=folder)
-    verdict = judge(results.behaviour, results.relevance[split])
     right, wrong = _cases(table, pictures, data.classes)
     report = RunReport(
         title=f"{config.name}, seed {config.seed}",
-        verdict=verdict,
+        verdict=Verdict(**content["verdict"]),
         classes=list(data.classes),
         settings=_flat(OmegaConf.to_container(config, resolve=False)),
         levels=[
@@ -80,7 +78,7 @@ def write_results(
         wrong_cases=wrong,
     )
     write_report(folder / "report.html", report)
-    return content | {"verdict": verdict.headline}
+    return content
 
 
 def _level(
@@ -173,5 +171,5 @@ def headline(summary: Mapping[str, Any], *, split: str = "test") -> str:
     for name, scores in summary["behaviour"].items():
         v = scores["patient"]["accuracy"]
         lines.append(f"  accuracy {name.replace('_', ' '):<24} {v['value']:.3f}")
-    lines.append(f"verdict: {summary['verdict']}")
+    lines.append(f"verdict: {summary['verdict']['headline']}")
     return "\n".join(lines)

@@ -1,9 +1,10 @@
 """What a run leaves behind: scores, behaviour, predictions.csv, summary.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -18,6 +19,7 @@ from glioma_xai.experiment.evaluation import (
     score_table,
 )
 from glioma_xai.experiment.lifecycle import versions, write_json
+from glioma_xai.experiment.verdict import judge
 from glioma_xai.records import Split
 from glioma_xai.training.module import GuidedClassifier
 
@@ -114,9 +116,7 @@ def predictions(results: RunResults, classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def summary(
-    results: RunResults, config: DictConfig, *, data: GliomaDataModule
-) -> dict[str, object]:
+def summary(results: RunResults, config: DictConfig, *, data: GliomaDataModule) -> dict[str, Any]:
     """The content of ``summary.json``."""
     return {
         "name": config.name,
@@ -132,6 +132,7 @@ def summary(
         "metrics": results.metrics,
         "relevance": results.relevance,
         "behaviour": results.behaviour,
+        "verdict": asdict(judge(results.behaviour, list(results.relevance.values())[-1])),
         "left_out": [str(problem) for problem in data.left_out],
         "versions": versions(),
     }
@@ -139,7 +140,7 @@ def summary(
 
 def write_tables(
     results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Write ``predictions.csv`` and ``summary.json``; return the summary."""
     part = folder / "predictions.part"
     predictions(results, data.classes).to_csv(part, index=False, float_format="%.6g")

@@ -27,10 +27,10 @@ from glioma_xai.experiment.saved import read_config
 from glioma_xai.experiment.timing import step_ratio
 from glioma_xai.training.callbacks import (
     BestCheckpoint,
-    EpochSeed,
     MetricsTable,
     ProgressBar,
     RelevancePanels,
+    StepSeed,
 )
 
 
@@ -90,7 +90,7 @@ def _work(
         config,
         callbacks=[
             *callbacks.values(),
-            EpochSeed(config.seed),
+            StepSeed(config.seed),
             StatusEpoch(status),
             MetricsTable(folder / "metrics.csv"),
             ProgressBar(),

@@ -1,10 +1,11 @@
-"""Lightning callbacks: best checkpoint, metrics.csv, seeds by epoch, overlays for the logger."""
+"""Lightning callbacks: best checkpoint, metrics.csv, seeds by step, overlays for the logger."""
 
 import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,8 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from glioma_xai.errors import ConfigError
-
-_MIXING_PRIME = 1_000_003  # keeps (seed, epoch) pairs apart
+from glioma_xai.records import Batch
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -53,8 +53,8 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-class EpochSeed(Callback):
-    """Makes dropout and every other draw a function of (seed, epoch), so that a resumed run agrees.
+class StepSeed(Callback):
+    """Makes dropout a function of (seed, epoch, batch, process), so that a resumed run agrees.
 
     Args:
         seed: The run's seed.
@@ -63,10 +63,12 @@ class EpochSeed(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         """Reseed torch."""
-        epoch = trainer.current_epoch
-        torch.manual_seed(self.seed * _MIXING_PRIME + epoch * 1009 + trainer.global_rank)
+        key = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
 class MetricsTable(Callback):
