@@ -100,7 +100,7 @@ class GuidedClassifier(LightningModule):
                 sync_dist=True,
             )
         self.log("train/guidance_weight", parts.guidance_weight if guide else 0.0)
-        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.shown = {name: float(value.detach()) for name, value in logged.items()}
         return parts.total
 
