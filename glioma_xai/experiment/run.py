@@ -70,12 +70,13 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
 def _work(
     config: DictConfig, folder: Path, *, status: RunStatus, loggers: list[Logger], resume: bool
 ) -> float:
-    pl.seed_everything(config.seed, workers=True, verbose=False)
     started = time.monotonic()
     data = instantiate.build_data(config)
     data.setup("fit")
     data.write_splits(folder / "splits.csv")
     status.update(left_out=[str(problem) for problem in data.left_out])
+    # after the data: preparing it may draw numbers, and whether it was cached must not matter
+    pl.seed_everything(config.seed, workers=True, verbose=False)
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
     loggers += instantiate.build_loggers(config)  # from here on there is something to log
