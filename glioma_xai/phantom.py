@@ -2,53 +2,44 @@
 
 import signal
 import sys
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
+from glioma_xai.config import compose_config, nearest
 from glioma_xai.data.cohort import PhantomSettings, write_cohort
-from glioma_xai.errors import ConfigError, GliomaXaiError
+from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.experiment.launch import run_command
+
+OWN = {"output", "workers", "progress"}  # keys that do not decide the cohort's bytes
 
 
-def conf_dir() -> Path:
-    """Folder of the configs: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+def write(overrides: Sequence[str]) -> None:
+    """Write the cohort that the command line describes and print its folder."""
+    config = compose_config("phantom", overrides)
+    if OmegaConf.is_missing(config, "output"):
+        raise ConfigError("output: expected a folder, found nothing. Add output=<dir>.")
+    known = {field.name for field in fields(PhantomSettings)}
+    for key in map(str, config):
+        if key not in known | OWN:  # a key that was added with a plus sign
+            raise ConfigError(f"{key}: no such key. {nearest(key, known | OWN)}")
+    settings = PhantomSettings(**{name: config[name] for name in known})
+    output = Path(str(config.output))
+    try:
+        write_cohort(output, settings, workers=config.workers, progress=config.progress)
+    except OSError as error:
+        raise CohortError(
+            f"{output}: expected to be able to write there, got {error}. Choose another output."
+        ) from error
+    print(output)
 
 
 def main() -> None:
-    """Write the cohort; exit with 0, 1 (the work failed) or 2 (bad command line)."""
+    """Entry point."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        output, workers, progress, settings = _compose(sys.argv[1:])
-        print(write_cohort(output, settings, workers=workers, progress=progress))
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (GliomaXaiError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _compose(overrides: list[str]) -> tuple[Path, int, bool, PhantomSettings]:
-    """Read the command line; a key that the config lacks is an error that names the nearest."""
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        known = [str(key) for key in compose("phantom")]
-        for key in (override.split("=")[0].lstrip("+~") for override in overrides):
-            if key not in known:
-                nearest = (get_close_matches(key, known, n=1, cutoff=0) or known)[0]
-                raise ConfigError(
-                    f"expected one of {', '.join(known)}, got {key!r}. Did you mean {nearest}?"
-                )
-        config = compose("phantom", overrides=overrides)
-    options = {key: config[key] for key in known if key not in ("output", "workers", "progress")}
-    return Path(config.output), config.workers, config.progress, PhantomSettings(**options)
+    sys.exit(run_command(lambda: write(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class PhantomSettings:
     shortcut: Shortcut = "none"
     shortcut_strength: float = 1.0
     slices: int | None = 8
-    difficulty: float = 0.65
+    difficulty: float = 0.6
     sites: int = 4
     site_strength: float = 0.5
     spacing_mm: float = 2.0

@@ -63,11 +63,11 @@ def add_corner_marker(patient: Patient, rng: np.random.Generator) -> Patient:
     """Small bright square beside the brain, at one place in every slice and modality.
 
     It lies in the front right corner of the brain's bounding box, so that cropping to the brain
-    keeps it, and is as bright as the brightest tissue, so that it stays visible after scaling in
+    keeps it, and is brighter than any tissue, so that it stays visible after scaling in
     the brain. Air parts it from the brain, so that the largest connected region is the brain still.
     """
     voxel = _voxels_in_2_mm(patient)
-    square = np.ones((4 * voxel, 4 * voxel), dtype=np.bool_)
+    square = np.ones((5 * voxel, 5 * voxel), dtype=np.bool_)
     return _burn_in(patient, square, right=True, inset=voxel * rng.integers(2, size=2))
 
 
@@ -178,7 +178,7 @@ def _burn_in(
     images: Images = {}
     for modality, image in patient.images.items():
         images[modality] = image.copy()
-        images[modality][stamp] = np.percentile(image[patient.brain_mask], 99.9)
+        images[modality][stamp] = 1.5 * np.percentile(image[patient.brain_mask], 99.9)
     return replace(patient, images=images)
 
 

@@ -18,8 +18,7 @@ def run(monkeypatch, *arguments):
 def test_the_command_writes_a_cohort(monkeypatch, tmp_path, capsys):
     output = tmp_path / "cohort"
     arguments = [f"output={output}", "subjects=2", "slices=2", "shortcut=texture", "progress=false"]
-    monkeypatch.setattr(sys, "argv", ["glioma-xai-phantom", *arguments])
-    phantom.main()
+    assert run(monkeypatch, *arguments) == 0
     assert capsys.readouterr().out.strip() == str(output)
     assert len(read_rows(output)) == 2
     assert (output / "variants" / "swapped").is_dir()
@@ -31,13 +30,20 @@ def test_the_command_writes_a_cohort(monkeypatch, tmp_path, capsys):
         (["output=x", "subjets=3"], "Did you mean subjects?"),
         (["output=x", "shortcut=corner"], "shortcut must be one of none, corner_marker"),
         (["output=x", "subjects=few"], "subjects must be a whole number in [2, 9999], got 'few'"),
-        (["subjects=3"], "Missing mandatory value: output"),
-        (["output=x", "subjects=[3"], "OverrideParseException"),
+        (["subjects=3"], "Add output=<dir>"),
+        (["output=x", "subjects=[3"], "ConfigError"),
+        (["output=x", "+subjets=3"], "Did you mean subjects?"),
     ],
 )
 def test_a_bad_command_line_exits_with_2(monkeypatch, capsys, arguments, message):
     assert run(monkeypatch, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_exits_with_1(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, f"output={tmp_path}/file/cohort", "subjects=2") == 1
+    assert "Choose another output" in capsys.readouterr().err
 
 
 def test_foreign_content_exits_with_1(monkeypatch, tmp_path, capsys):
