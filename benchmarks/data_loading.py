@@ -17,6 +17,7 @@ from torch import nn
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.data.brats import list_brats
+from glioma_xai.data.dataset import EpochSampler
 from glioma_xai.data.layout import LABEL_SCHEMES
 from glioma_xai.data.transforms import Preparation, prepare
 from glioma_xai.data.volumes import load_subject
@@ -86,14 +87,16 @@ def time_waiting(data: GliomaDataModule, workers: int, epochs: int) -> tuple[flo
     optimizer = torch.optim.Adam(model.parameters())
     waited, steps, begun = 0.0, 0, 0.0
     for epoch in range(epochs + 1):
-        loader.sampler.set_epoch(epoch)
+        if isinstance(loader.sampler, EpochSampler):
+            loader.sampler.set_epoch(epoch)
         if epoch == 1:
             waited, steps, begun = 0.0, 0, time.perf_counter()
         start = time.perf_counter()
         for batch in loader:
             waited += time.perf_counter() - start
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(batch["image"]), batch["label"]).backward()
+            loss = nn.functional.cross_entropy(model(batch["image"]), batch["label"])
+            torch.autograd.backward(loss)
             optimizer.step()
             steps += 1
             start = time.perf_counter()

@@ -16,6 +16,7 @@ from glioma_xai.data.layout import (
     nifti_stem,
     require_folder,
 )
+from glioma_xai.data.name_mapping import MAPPING_FILE, read_mapping, site_of
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Problem, Subject
 
@@ -28,12 +29,9 @@ SUFFIXES: Mapping[str, str] = {
 }  # fmt: skip
 """What follows the case's id in a file name, in any case, and what the file holds."""
 GRADE_FOLDERS = ("HGG", "LGG")
-SITE = re.compile(r"^(?:brats1[789]|phantom)_([a-z0-9]+)_", re.IGNORECASE)
 TIME_POINT = re.compile(
     r"^(brats-gli-\d+)-\d+$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$", re.IGNORECASE
 )
-MAPPING_FILE = "name_mapping"
-TCIA_COLUMN = "TCGA_TCIA_subject_ID"
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def list_brats(
             f"{root}: expected folders like Brats18_CBICA_AAB_1 with a NIfTI file a modality, "
             "found none. Set data.root to the cohort's folder, or describe it in a manifest."
         )
-    mapping = _read_mapping(tables)
+    mapping = read_mapping(tables)
     subjects: list[Subject] = []
     problems: list[Problem] = []
     grades: dict[str, str | None] = {}
@@ -96,12 +94,6 @@ def list_brats(
 def edition(case_id: str) -> str:
     """Return the label scheme of a case by its id: BraTS-GLI ids came with the scheme of 2023."""
     return "brats2023" if case_id.lower().startswith("brats-gli") else "brats2018"
-
-
-def site_of(case_id: str) -> str | None:
-    """Return the site that an id of BraTS 2017 to 2019 names, such as CBICA or TCIA01."""
-    found = SITE.match(case_id)
-    return found.group(1) if found else None
 
 
 def patient_of(case_id: str) -> str:
@@ -149,33 +141,6 @@ def _case(folder: Path, names: Sequence[str]) -> _Case | None:
     if files or (folder.parent.name.upper() in GRADE_FOLDERS and not names):
         return _Case(folder, case_id, files)
     return None
-
-
-def _read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
-    """Return name_mapping.csv with one row for each id that any edition gave a case."""
-    frames = []
-    for path in tables:
-        if path.suffix.lower() != ".csv":
-            continue
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if "Grade" not in table.columns:
-            raise CohortError(
-                f"{path}: expected a column Grade, found {', '.join(table.columns)}. "
-                "Use the table that came with the cohort."
-            )
-        frames.append(table)
-    if not frames:
-        return None
-    table = pd.concat(frames, ignore_index=True)
-    ids = [str(column) for column in table.columns if str(column).startswith("BraTS")]
-    sites = [[site_of(str(case)) for case in row] for row in table[ids].to_numpy()]
-    table["site"] = [next((site for site in row if site), "") for row in sites]
-    table["patient"] = ""
-    if TCIA_COLUMN in table.columns:  # a patient can have several ids in an edition
-        repeated = table.duplicated(TCIA_COLUMN, keep=False) & ~table[TCIA_COLUMN].isin(["", "NA"])
-        table.loc[repeated, "patient"] = table.loc[repeated, TCIA_COLUMN]
-    long = table.melt(id_vars=["Grade", "site", "patient"], value_vars=ids, value_name="case")
-    return long[long["case"] != ""].drop_duplicates("case").set_index("case")
 
 
 def _grade(case: _Case, root: Path, mapping: pd.DataFrame | None) -> str | None:

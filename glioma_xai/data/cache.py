@@ -5,9 +5,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -110,28 +110,41 @@ class Entry:
 
 
 def prepare_subjects(
-    subjects: Sequence[Subject], preparation: Preparation, cache: PreparedCache, *, workers: int = 1
+    subjects: Sequence[Subject],
+    preparation: Preparation,
+    cache: PreparedCache,
+    *,
+    workers: int = 1,
+    slices: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[list[Entry], list[Problem]]:
     """Prepare the subjects that are not in the cache yet, several at a time.
+
+    Args:
+        subjects: What to prepare.
+        preparation: How.
+        cache: Where entries are looked up and stored.
+        workers: Subjects at a time.
+        slices: Slices of each subject id, counted from the foot; None selects them by area.
 
     Returns:
         The entries of all subjects that could be prepared, in the given order, and every problem
         found while reading the others. Warnings are reported when an entry is made.
     """
-    settings = preparation.as_json()
 
     def one(subject: Subject) -> tuple[Entry | None, list[Problem]]:
         problems: list[Problem] = []
+        own = preparation
+        if slices is not None and preparation.spatial_dims == 2:
+            numbers = tuple(slices[subject.subject_id])
+            own = replace(own, slices=replace(own.slices, numbers=numbers))
         files_present = all(path.is_file() for path in subject_files(subject))
-        key = entry_key(subject, settings) if files_present else ""
+        key = entry_key(subject, own.as_json()) if files_present else ""
         geometry = cache.geometry(key) if key else None
         if geometry is None:
-            loaded, problems = load_subject(
-                subject, preparation.modalities, preparation.label_values
-            )
+            loaded, problems = load_subject(subject, own.modalities, own.label_values)
             if loaded is None:
                 return None, problems
-            geometry = cache.write(key, prepare(loaded, preparation))
+            geometry = cache.write(key, prepare(loaded, own))
         return Entry(subject, key, geometry), problems
 
     bar = Progress(transient=True, disable=not sys.stderr.isatty(), console=Console(stderr=True))

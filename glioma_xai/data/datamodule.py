@@ -1,193 +1,38 @@
 """The cohort as Lightning wants it: everything from file names to batches behind one class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from glioma_xai.data.annotations import Annotation
+from glioma_xai.data.arguments import DataArguments
 from glioma_xai.data.augmentation import Augmentation
-from glioma_xai.data.cohort import PhantomSettings
-from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset, Sampling
-from glioma_xai.data.grids import Centre
+from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset
 from glioma_xai.data.inspection import examine_cohort
 from glioma_xai.data.inspection_page import write_inspection_page
-from glioma_xai.data.intensities import NORMALISATIONS, NORMALISED_RANGE, Normalisation
-from glioma_xai.data.labels import Region
-from glioma_xai.data.prepared import Division, PreparedCohort, prepare_cohort
-from glioma_xai.data.reading import CohortSource, Reader, ensure_phantom
-from glioma_xai.data.settings import axis_values, fill, require_choice
-from glioma_xai.data.slices import SliceSelection
+from glioma_xai.data.intensities import NORMALISED_RANGE
+from glioma_xai.data.prepared import PreparedCohort, prepare_cohort
+from glioma_xai.data.reading import ensure_phantom
+from glioma_xai.data.settings import require_choice
 from glioma_xai.data.split_files import write_splits
-from glioma_xai.data.splits import SplitSettings
 from glioma_xai.data.subject_space import restore
-from glioma_xai.data.transforms import Preparation
-from glioma_xai.errors import ConfigError
 from glioma_xai.records import SPLITS, Problem, Split
 
 
-class GliomaDataModule(pl.LightningDataModule):
+class GliomaDataModule(DataArguments):
     """Reads a cohort, prepares and caches it, splits it by patient and serves batches.
 
-    Every loader yields ``records.Batch``. After ``setup`` there are ``table`` (a row a sample),
-    ``splits`` (split of each patient), ``left_out`` and ``warnings`` (lists of Problem).
-
-    Args:
-        reader: ``phantom``, ``brats`` (also UCSF-PDGM), ``msd``, ``images`` or ``manifest``.
-        root: The cohort's folder; for a manifest, what its file names are relative to.
-        manifest: Table of a cohort of one's own, CSV or JSON.
-        grades: Table with the class of each subject, for cohorts that come without.
-        label_map: Value in a table or name of a folder to class name, where they differ.
-        columns: Role to column: patient, subject, slice, label, site, session, split, fold, mask,
-            image, and each modality.
-        allow_outside_root: True lets a manifest's file names leave the root.
-        classes: Class names; the index is the label.
-        modalities: Channels in order; for a file with all channels, their names in its order.
-        label_values: Mask value of necrosis, oedema, non_enhancing, enhancing or tumour; None tells
-            it from the masks.
-        region: whole_tumour, tumour_core or enhancing_tumour.
-        spatial_dims: 2 for axial slices, 3 for volumes.
-        spatial_size: Pixels left to right, back to front[, foot to head]; None keeps the file's.
-        spacing_mm: Distance of pixels, one number or one an axis; None keeps the file's. A pixel of
-            a PNG counts as 1 mm.
-        slice_count: Most slices of a volume; None takes all that show tumour.
-        slice_step: Distance from the largest-tumour slice to its neighbours, in slices.
-        slice_min_area: Tumour area, as a share of the largest, below which no slice is taken.
-        normalisation: zscore (clipped to [-4, 6]), healthy (the same, from the brain without the
-            tumour), percentile ([0, 1]) or none.
-        neighbours: Slices above and below that are added as channels (2.5-D).
-        centre: brain or tumour: what a window smaller than the image is centred on.
-        jitter: Largest shift of the window in training, in pixels (random crops).
-        annotation: Fields of ``Annotation``: which mask training sees (contour, box, dilated, rim
-            of unknown, or the control mask of another patient); evaluation sees the contour.
-        augmentation: Fields of ``Augmentation``; ``{enabled: false}`` switches it off.
-        test_share: Share of the patients of each class that is tested.
-        test_sites: Sites whose patients are tested instead (leave one site out).
-        validation_share: Share for validation.
-        folds: Number of cross-validation folds; None draws validation by share.
-        fold: The fold that is validation, from 0.
-        splits_file: CSV written by ``write_splits``; taken instead of drawing.
-        split_seed: Seed of the splits and of which masks are used; None takes ``seed``.
-        batch_size: Samples a batch.
-        num_workers: Processes that load batches; also threads that prepare the cohort.
-        cache_dir: Where prepared subjects and phantom cohorts are kept.
-        sampler: none, or balanced (each class equally often).
-        on_error: raise, or skip (leaves out what cannot be used).
-        exclude: Ids of subjects or patients that are passed over.
-        shortcut: Shortcut of the phantom cohort.
-        phantom: Other fields of ``PhantomSettings``.
-        mask_share: Share of training patients whose masks may be used; the others' are NaN.
-        seed: Of order and augmentation.
+    The arguments are those of ``DataArguments``. Every loader yields ``records.Batch``.
     """
 
-    def __init__(
-        self,
-        *,
-        reader: Reader = "phantom",
-        root: str | None = None,
-        manifest: str | None = None,
-        columns: Mapping[str, str] | None = None,
-        grades: str | None = None,
-        label_map: Mapping[str, str] | None = None,
-        allow_outside_root: bool = False,
-        classes: Sequence[str] = ("LGG", "HGG"),
-        modalities: Sequence[str] = ("t2", "t1ce", "flair"),
-        label_values: Mapping[str, int] | None = None,
-        region: Region = "whole_tumour",
-        spatial_dims: int = 2,
-        spatial_size: Sequence[int] | None = (96, 112),
-        spacing_mm: float | Sequence[float] | None = 2.0,
-        slice_count: int | None = 4,
-        slice_step: int = 1,
-        slice_min_area: float = 0.2,
-        normalisation: Normalisation = "zscore",
-        neighbours: int = 0,
-        centre: Centre = "brain",
-        jitter: int = 0,
-        annotation: Mapping[str, bool | float | str] | None = None,
-        augmentation: Mapping[str, bool | float] | None = None,
-        test_share: float = 0.2,
-        validation_share: float = 0.15,
-        test_sites: Sequence[str] = (),
-        folds: int | None = None,
-        fold: int = 0,
-        splits_file: str | None = None,
-        split_seed: int | None = None,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        cache_dir: str = ".cache/glioma_xai",
-        sampler: Sampling = "none",
-        on_error: str = "raise",
-        exclude: Sequence[str] = (),
-        shortcut: str = "none",
-        phantom: Mapping[str, int | float | str | None] | None = None,
-        mask_share: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        require_choice("spatial_dims", spatial_dims, (2, 3))
-        require_choice("centre", centre, ("brain", "tumour"))
-        require_choice("on_error", on_error, ("raise", "skip"))
-        require_choice("sampler", sampler, ("none", "balanced"))
-        require_choice("normalisation", normalisation, NORMALISATIONS)
-        if not 0 <= mask_share <= 1:
-            raise ConfigError(
-                f"data.mask_share must be a share in [0, 1], got {mask_share}. 1 uses every mask."
-            )
-        self.classes = tuple(classes)
-        self.modalities = tuple(modalities)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.sampling = sampler
-        self.on_error = on_error
-        self.augmentation = fill(Augmentation, augmentation or {}, group="augmentation")
-        drawn_by = seed if split_seed is None else split_seed
-        self.division = Division(
-            SplitSettings(test_share, validation_share, folds, fold, drawn_by, tuple(test_sites)),
-            None if splits_file is None else Path(splits_file).expanduser(),
-            mask_share,
-        )
-        self.phantom_settings = None
-        if reader == "phantom":
-            wanted = {"shortcut": shortcut, **(phantom or {})}
-            self.phantom_settings = fill(PhantomSettings, wanted, group="phantom")
-        self.cache_dir = Path(cache_dir).expanduser()
-        self.source = CohortSource(
-            reader=reader,
-            classes=self.classes,
-            modalities=self.modalities,
-            root=None if root is None else Path(root).expanduser(),
-            manifest=None if manifest is None else Path(manifest).expanduser(),
-            columns=dict(columns or {}),
-            label_values=None if label_values is None else dict(label_values),
-            grades=None if grades is None else Path(grades).expanduser(),
-            label_map={str(key): str(name) for key, name in (label_map or {}).items()},
-            exclude=frozenset(str(name) for name in exclude),
-            allow_outside_root=allow_outside_root,
-        )
-        self.preparation = Preparation(
-            modalities=self.modalities,
-            region=region,
-            spatial_dims=spatial_dims,
-            spatial_size=axis_values("spatial_size", spatial_size, spatial_dims, int),
-            spacing_mm=axis_values("spacing_mm", spacing_mm, spatial_dims, float),
-            slices=SliceSelection(slice_count, slice_step, slice_min_area),
-            normalisation=normalisation,
-            neighbours=neighbours,
-            centre=centre,
-            jitter=jitter,
-            annotation=fill(Annotation, annotation or {}, group="annotation"),
-        )
-        self._epoch = 0
-        self._cohorts: dict[bool, PreparedCohort] = {}
+    _epoch = 0
+    _graded = True
 
     def prepare_data(self) -> None:
         """Write the phantom cohort if it is not there."""
@@ -211,10 +56,10 @@ class GliomaDataModule(pl.LightningDataModule):
             CohortError: If something is wrong with the cohort; all problems are listed at once.
         """
         self._graded = stage != "predict"
-        if self._graded in self._cohorts:
+        if self._graded in self._prepared:
             return
         self.prepare_data()
-        self._cohorts[self._graded] = prepare_cohort(
+        self._prepared[self._graded] = prepare_cohort(
             self.source,
             self.preparation,
             self.division,
@@ -240,9 +85,9 @@ class GliomaDataModule(pl.LightningDataModule):
     @property
     def cohort(self) -> PreparedCohort:
         """The prepared cohort; sets it up if that has not been done."""
-        if not self._cohorts:
+        if not self._prepared:
             self.setup()
-        return self._cohorts[self._graded]
+        return self._prepared[self._graded]
 
     @property
     def table(self) -> pd.DataFrame:

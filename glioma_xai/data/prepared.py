@@ -91,7 +91,10 @@ class PreparedCohort:
         wanted = set(rows["subject_id"])
         listing = self.source.listing(variant=variant, graded=False)
         subjects = [subject for subject in listing.subjects if subject.subject_id in wanted]
-        entries, problems = prepare_subjects(subjects, self.preparation, self.cache)
+        slices = {e.subject.subject_id: e.geometry["slices"] for e in self.entries}
+        entries, problems = prepare_subjects(
+            subjects, self.preparation, self.cache, workers=2, slices=slices
+        )
         require_no_errors(problems, f"variant {variant}")
         places = {
             (entry.subject.subject_id, number): (entry.key, row)

@@ -16,11 +16,13 @@ class SliceSelection:
         count: Most slices a volume gives; None takes every slice that shows tumour.
         step: Distance between neighbours, in slices.
         min_area: A direction ends where the tumour's area falls below this share of the largest.
+        numbers: Just these slices, counted from the foot; None selects by area.
     """
 
     count: int | None = 4
     step: int = 1
     min_area: float = 0.2
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.count is not None and self.count < 1) or self.step < 1:
@@ -42,6 +44,8 @@ def select_slices(area: NDArray[np.int64], selection: SliceSelection) -> list[in
         area: Tumour voxels of each slice (Z,); brain voxels where there is no segmentation.
         selection: How many, how far apart, and where to stop.
     """
+    if selection.numbers is not None:
+        return list(selection.numbers)
     largest = int(area.argmax())
     least = max(1.0, selection.min_area * float(area[largest]))
     chosen = [largest]

@@ -15,7 +15,7 @@ class SplitSettings:
     """How patients are divided.
 
     Args:
-        test_share: Share of each class's patients that is tested.
+        test_share: Share of each class's patients that is tested; 1 tests all, with no training.
         validation_share: Share of each class's patients for validation; unused with ``folds``.
         folds: Number of cross-validation folds of what is not tested; None draws by share.
         fold: The fold that is validation, from 0.
@@ -36,7 +36,7 @@ class SplitSettings:
                 f"data.test_share and data.validation_share must not be negative, got "
                 f"{self.test_share} and {self.validation_share}. 0 leaves a split empty."
             )
-        if self.test_share + self.validation_share >= 1:
+        if self.test_share + self.validation_share >= 1 and self.test_share != 1:
             raise ConfigError(
                 f"data.test_share and data.validation_share must add up to less than 1, got "
                 f"{self.test_share} + {self.validation_share}. Leave some patients to train on."
@@ -61,6 +61,8 @@ def split_patients(
             cohort puts a patient into two splits.
     """
     classes_of, sites = _patients(subjects)
+    if settings.test_share == 1:
+        return dict.fromkeys(sorted(classes_of), "test")
     prescribed = prescribed_splits(subjects)
     if settings.test_sites:
         prescribed |= _tested_by_site(sites, settings.test_sites)

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from glioma_xai.data.brats import list_brats, patient_of, site_of
+from glioma_xai.data.brats import list_brats, patient_of
+from glioma_xai.data.name_mapping import site_of
 from glioma_xai.errors import CohortError
 from tests.unit.data.small_cohorts import case_arrays, save, write_case
 

@@ -156,6 +156,17 @@ def test_variants_hold_the_same_samples(settings, brats_root: Path):
         data.evaluation_loader("test", variant="removed")
 
 
+def test_variants_take_the_slices_of_the_cohort_even_if_areas_change(settings, brats_root: Path):
+    for grade in ("HGG", "LGG"):
+        for path in sorted((brats_root / grade).iterdir()):
+            seg = case_arrays(0)["seg"][..., [0, 3, 2, 1, 4, 5]]  # the largest is slice 1 now
+            number = 100 + int(path.name.split("_")[2])
+            write_case(brats_root / "variants/tilted" / grade, path.name, seed=number, seg=seg)
+    data = GliomaDataModule(**settings())
+    plain = images_by_key(data.evaluation_loader("test"))
+    assert list(images_by_key(data.evaluation_loader("test", variant="tilted"))) == list(plain)
+
+
 def test_all_problems_are_listed_at_once(settings, brats_root: Path):
     write_case(brats_root / "HGG", "Brats18_CBICA_301_1", t2=None)
     write_case(brats_root / "HGG", "Brats18_CBICA_302_1", seg=None)
@@ -308,6 +319,10 @@ def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: P
         ({"on_error": "ignore"}, r"data\.on_error must be one of raise, skip, got ignore"),
         ({"mask_share": 2}, r"data\.mask_share must be a share in \[0, 1\], got 2"),
         ({"augmentation": {"rotate": 3}}, r"got rotate \(nearest: rotation_degrees\)"),
+        (
+            {"reader": "phantom", "shortcut": "missing_sequence"},
+            r"expected both in data\.modalities, got t2, t1ce, flair\. Set \[t1,t1ce,flair\]",
+        ),
         ({"reader": "brat"}, r"data\.reader must be one of .* got brat \(nearest: brats\)"),
     ],
 )

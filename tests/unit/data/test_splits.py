@@ -62,6 +62,11 @@ def test_every_patient_once_whatever_the_order_of_rows(seed, low, high, scans, r
     assert set(assignment) == {subject.patient_id for subject in subjects}
 
 
+def test_a_cohort_of_one_class_can_be_tested_as_a_whole():
+    subjects = cohort(0, 5)
+    assert set(split_patients(subjects, CLASSES, SplitSettings(1.0)).values()) == {"test"}
+
+
 def test_other_seeds_test_other_patients():
     first, second = (split_patients(cohort(), CLASSES, SplitSettings(seed=s)) for s in (0, 1))
     assert first != second
