@@ -27,6 +27,7 @@ from glioma_xai.experiment.saved import read_config
 from glioma_xai.experiment.timing import step_ratio
 from glioma_xai.training.callbacks import (
     BestCheckpoint,
+    LastCheckpoint,
     MetricsTable,
     ProgressBar,
     RelevancePanels,
@@ -91,6 +92,7 @@ def _work(
         config,
         callbacks=[
             *callbacks.values(),
+            LastCheckpoint(folder=str(folder / "checkpoints")),
             StepSeed(config.seed),
             StatusEpoch(status),
             MetricsTable(folder / "metrics.csv"),

@@ -17,7 +17,7 @@ from glioma_xai.records import Batch
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``checkpoints/best.ckpt`` by a validation metric and ``checkpoints/last.ckpt``.
+    """Keeps ``checkpoints/best.ckpt``, the epoch that a validation metric chooses.
 
     Args:
         folder: The run's ``checkpoints`` folder.
@@ -45,11 +45,30 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             mode=mode,
-            save_last=True,
             save_top_k=1,
             auto_insert_metric_name=False,
             enable_version_counter=False,
             save_on_train_epoch_end=True,  # the epoch's validation is done by then
+        )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Writes ``checkpoints/last.ckpt`` at the end of every epoch, to go on from.
+
+    Lightning's own ``save_last`` writes it only in epochs that become the best. To be listed after
+    :class:`BestCheckpoint`, whose state it holds.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+    """
+
+    def __init__(self, *, folder: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="last",
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
         )
 
 
