@@ -175,17 +175,18 @@ class _RowReader:
         images = {name: self._path(name) for name in modalities if cells.get(name)}
         if cells.get("image") and not images:
             images, channels = {"image": self._path("image")}, tuple(modalities)
-        parts = [cells[role] for role in ("session", "slice") if cells.get(role)]
+        number = self._number("slice")
+        parts = [cells.get("session", ""), "" if number is None else str(number)]
         files = {name: path for name, path in images.items() if path is not None}
         return Subject(
-            subject_id=cells.get("subject") or "_".join([patient, *parts]),
+            subject_id=cells.get("subject") or "_".join(filter(None, [patient, *parts])),
             patient_id=patient,
             label=label,
             images=files,
             channels=channels if files else (),
             lesion_mask=self._path("mask") if cells.get("mask") else None,
             site=cells.get("site") or None,
-            slice_index=self._number("slice"),
+            slice_index=number,
             split=self._split(),
             fold=self._number("fold"),
         )

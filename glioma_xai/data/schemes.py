@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from glioma_xai.data.files import read_volume
 from glioma_xai.data.labels import region_values
 from glioma_xai.data.layout import LABEL_SCHEMES, Listing
-from glioma_xai.data.volumes import read_volume
 from glioma_xai.errors import CohortError, SubjectError
 from glioma_xai.records import Problem
 

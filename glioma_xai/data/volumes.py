@@ -1,24 +1,17 @@
-"""Files into arrays, with every reason why a file cannot be used."""
+"""The files of a subject into arrays, with every reason why they cannot be used."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from PIL import Image
 
+from glioma_xai.data.files import Volume, try_volume
 from glioma_xai.data.labels import unexpected_values
-from glioma_xai.data.layout import nifti_stem
-from glioma_xai.errors import SubjectError
 from glioma_xai.records import Problem, Subject
 
 AFFINE_TOLERANCE_MM = 1e-2
-IMAGE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""World matrix of PNG and TIFF: x along a row, y down a column, as ITK reads them; pixel 1 mm."""
 
 
 @dataclass(frozen=True)
@@ -34,62 +27,6 @@ class LoadedSubject:
     image: NDArray[np.float32]
     labels: NDArray[np.float32] | None
     affine: NDArray[np.float64]
-
-
-Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
-"""Values (C, X, Y, Z) and affine (4, 4)."""
-
-
-def read_volume(path: Path) -> Volume:
-    """Return a file's values (C, X, Y, Z) float32 and its affine (4, 4).
-
-    NIfTI of two, three or four dimensions (the last are channels), PNG and TIFF.
-
-    Raises:
-        SubjectError: If the file is absent, is not an image, or breaks off.
-    """
-    volume = _try_volume(path)
-    if isinstance(volume, Problem):
-        raise SubjectError(str(volume))
-    return volume
-
-
-def _try_volume(path: Path) -> Volume | Problem:
-    if not path.is_file():
-        return Problem(str(path), "a file", "none", "Restore it.")
-    is_nifti = nifti_stem(path) is not None
-    try:
-        return _read_nifti(path) if is_nifti else _read_image(path)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        return Problem(
-            str(path),
-            f"a readable {'NIfTI' if is_nifti else 'PNG or TIFF'} file",
-            f"a damaged or truncated one ({type(error).__name__}: {error})",
-            "Copy it again from the source.",
-        )
-
-
-def _read_nifti(path: Path) -> Volume:
-    image = nib.load(path)
-    data = np.asanyarray(image.dataobj).astype(np.float32, copy=False)
-    if data.ndim == 2:
-        data = data[..., None]
-    if data.ndim == 3:
-        data = data[..., None]
-    if data.ndim != 4:
-        raise ValueError(f"{data.ndim} dimensions")
-    return np.moveaxis(data, -1, 0), np.asarray(image.affine, dtype=np.float64)
-
-
-def _read_image(path: Path) -> Volume:
-    with Image.open(path) as image:
-        data = np.asarray(image).astype(np.float32)
-        has_alpha = image.mode in ("RGBA", "LA")
-    if data.ndim == 2:
-        data = data[..., None]
-    if has_alpha:
-        data = data[..., :-1]
-    return data.transpose(2, 1, 0)[..., None], IMAGE_AFFINE.copy()
 
 
 def load_subject(
@@ -115,12 +52,14 @@ def load_subject(
     if subject.lesion_mask is not None:
         files["lesion_mask"] = subject.lesion_mask
     for name, path in files.items():
-        volume = _try_volume(path)
+        volume = try_volume(path)
         if isinstance(volume, Problem):
             problems.append(volume)
         else:
             volumes[name] = volume
-    problems += _geometry_problems(subject, files, volumes)
+    if "lesion_mask" in volumes:
+        volumes["lesion_mask"] = _one_channel(volumes["lesion_mask"])
+    problems += _geometry_problems(files, volumes)
     labels = volumes.pop("lesion_mask", None)
     if labels is not None:
         problems += _label_problems(files["lesion_mask"], labels[0], label_values)
@@ -186,8 +125,14 @@ def _missing_modality(subject: Subject, wanted: Sequence[str], absent: Sequence[
     )
 
 
+def _one_channel(mask: Volume) -> Volume:
+    """Return a mask that was stored as grey in several colours as one channel."""
+    data, affine = mask
+    same = all(np.array_equal(data[0], channel) for channel in data[1:])
+    return (data[:1] if same else data), affine
+
+
 def _geometry_problems(
-    subject: Subject,
     files: Mapping[str, Path],
     volumes: Mapping[str, Volume],
 ) -> list[Problem]:
@@ -197,6 +142,10 @@ def _geometry_problems(
     for name, (data, affine) in volumes.items():
         if first is None:
             first = name
+            if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+                fix = "Its header does not say where voxels lie: set its affine."
+                found = f"{affine[:3].round(3).tolist()}"
+                problems.append(Problem(str(files[name]), "an invertible affine", found, fix))
             continue
         reference, reference_affine = volumes[first]
         like = f"as in {files[first].name}"

@@ -1,9 +1,11 @@
 """Small cohorts, written where a test asks for them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 
 SHAPE = (20, 24, 6)
 LPS = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -45,3 +47,12 @@ def write_case(folder: Path, case_id: str, seed: int = 0, **changes: np.ndarray 
             save(folder / case_id / f"{case_id}_{name}.nii.gz", array)
     (folder / case_id).mkdir(parents=True, exist_ok=True)
     return folder / case_id
+
+
+def images_by_key(loader: Iterable[dict]) -> dict[tuple[str, int], torch.Tensor]:
+    """Images of a loader by subject and slice, in its order."""
+    found = {}
+    for batch in loader:
+        keys = zip(batch["subject_id"], batch["slice_index"].tolist(), strict=True)
+        found |= dict(zip(keys, batch["image"], strict=True))
+    return found

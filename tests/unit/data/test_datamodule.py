@@ -1,27 +1,16 @@
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 from PIL import Image
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.records import Batch
-from tests.unit.data.small_cohorts import case_arrays, save, write_case
-
-
-def images_by_key(loader) -> dict[tuple[str, int], torch.Tensor]:
-    found = {}
-    for batch in loader:
-        keys = zip(batch["subject_id"], batch["slice_index"].tolist(), strict=True)
-        found |= dict(zip(keys, batch["image"], strict=True))
-    return found
+from tests.unit.data.small_cohorts import case_arrays, images_by_key, save, write_case
 
 
 def test_batches_have_the_agreed_form(settings):
@@ -49,52 +38,6 @@ def test_no_patient_in_two_splits_and_both_classes_in_each(settings):
     classes = data.table.groupby("split")["label"].nunique()
     assert classes.to_dict() == {"train": 2, "validation": 2, "test": 2}
     assert data.table["class"].map({"LGG": 0, "HGG": 1}).equals(data.table["label"])
-
-
-def test_random_numbers_do_not_depend_on_workers(settings):
-    loaders = [
-        GliomaDataModule(**settings(num_workers=workers)).train_dataloader() for workers in (0, 2)
-    ]
-    for epoch in (0, 1):
-        alone, shared = [], []
-        for loader, found in zip(loaders, (alone, shared), strict=True):
-            loader.sampler.set_epoch(epoch)
-            found.extend(loader)
-        for one, other in zip(alone, shared, strict=True):
-            torch.testing.assert_close(one["image"], other["image"], rtol=0, atol=0)
-            assert one["subject_id"] == other["subject_id"]
-
-
-def test_what_is_sent_to_workers_is_small_and_works(settings):
-    dataset = GliomaDataModule(**settings()).evaluation_loader("train").dataset
-    first = dataset[0]
-    sent = pickle.dumps(dataset)
-    assert len(sent) < 10_000
-    torch.testing.assert_close(pickle.loads(sent)[0]["image"], first["image"])
-
-
-def test_shards_of_two_processes_are_the_epoch(settings):
-    loader = GliomaDataModule(**settings()).train_dataloader()
-    shards = [
-        list(DistributedSamplerWrapper(loader.sampler, num_replicas=2, rank=rank, shuffle=False))
-        for rank in (0, 1)
-    ]
-    assert len(shards[0]) == len(shards[1])
-    assert {key.index for shard in shards for key in shard} == set(range(len(loader.dataset)))
-
-
-def test_epochs_differ_and_a_later_start_gives_the_same_epoch(settings):
-    data = GliomaDataModule(**settings())
-    loader = data.train_dataloader()
-    first = images_by_key(loader)
-    loader.sampler.set_epoch(1)
-    second = images_by_key(loader)
-    assert any((first[key] != second[key]).any() for key in first)
-    resumed = GliomaDataModule(**settings())
-    resumed.set_epoch(1)
-    again = images_by_key(resumed.train_dataloader())
-    assert list(again) == list(second)
-    assert all((again[key] == second[key]).all() for key in second)
 
 
 def test_evaluation_is_in_the_order_of_the_table_and_unchanged(settings):
@@ -270,45 +213,6 @@ def test_the_phantom_is_written_once(tmp_path: Path):
     labels = dict(zip(removed, tested, strict=True))
     for key, image in removed.items():
         assert bool((image != swapped[key]).any()) == (labels[key] == 0)
-
-
-class _Recorder(pl.LightningModule):
-    """Keeps the sum of each batch by epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: dict[int, list[float]] = {}
-
-    def training_step(self, batch, _):
-        self.seen.setdefault(self.current_epoch, []).append(float(batch["image"].double().sum()))
-        return self.weight.sum()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: Path):
-    def fit(epochs: int, checkpoint: str | None = None) -> tuple[_Recorder, pl.Trainer]:
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
-        module = _Recorder()
-        trainer.fit(module, datamodule=GliomaDataModule(**settings()), ckpt_path=checkpoint)
-        return module, trainer
-
-    whole, _ = fit(4)
-    first, trainer = fit(2)
-    trainer.save_checkpoint(tmp_path / "two.ckpt")
-    second, _ = fit(4, str(tmp_path / "two.ckpt"))
-    assert len({tuple(values) for values in whole.seen.values()}) == 4
-    assert {**first.seen, **second.seen} == whole.seen
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def test_json_records_and_sessions(tmp_path: Path):
     assert [s.subject_id for s in read(path).subjects] == ["A_v1", "A_v2"]
 
 
+def test_numbers_from_json_stay_whole(tmp_path: Path):
+    rows = [{"case": "A", "slice": 3, "image": "a.png", "grade": "G2"}]
+    rows += [{"case": "B", "image": "b.png", "grade": "G3"}]  # the other slice becomes 3.0
+    (tmp_path / "cohort.json").write_text(json.dumps(rows))
+    first, second = read(tmp_path / "cohort.json").subjects
+    assert (first.subject_id, first.slice_index) == ("A_3", 3)
+    assert (second.subject_id, second.slice_index) == ("B", None)
+
+
 def test_wrong_columns_name_the_nearest(tmp_path: Path):
     path = write(tmp_path, "case_id,image,grade\nA,a.png,G2\n")
     with pytest.raises(CohortError, match=r"column case for patient, found .*\(nearest: case_id\)"):
@@ -115,7 +124,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path):
 
 
 def test_png_rows_become_arrays_of_the_right_way_round(tmp_path: Path):
-    from glioma_xai.data.volumes import read_volume
+    from glioma_xai.data.files import read_volume
 
     pixels = np.zeros((4, 6, 3), np.uint8)  # 4 rows, 6 columns
     pixels[1, 5] = (10, 20, 30)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from glioma_xai.data import GliomaDataModule
+from glioma_xai.data.files import read_volume
 from glioma_xai.data.intensities import find_foreground
-from glioma_xai.data.volumes import read_volume
 
 BESIDE = Path(__file__).parents[3].parent / "shared/data"
 TCGA, BRATS_2015 = BESIDE / "tcga_lgg", BESIDE / "brats2015_hgg"

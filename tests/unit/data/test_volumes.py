@@ -4,12 +4,15 @@ import gzip
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from glioma_xai.data.brats import list_brats
+from glioma_xai.data.files import read_volume
 from glioma_xai.data.layout import LABEL_SCHEMES
-from glioma_xai.data.volumes import load_subject, read_volume
+from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import SubjectError
 from glioma_xai.records import Problem, Subject
 from tests.unit.data.small_cohorts import LPS, SHAPE, brain_of, case_arrays, save, write_case
@@ -128,3 +131,52 @@ def test_number_of_channels(tmp_path: Path):
     subject = Subject("A", "A", 0, {"image": path}, channels=("t1", "t2"))
     (problem,) = load_subject(subject, ("t1", "t2"), None)[1]
     assert (problem.expected, problem.found) == ("2 channels (t1, t2)", "4")
+
+
+def test_a_truncated_file_that_is_not_compressed(tmp_path: Path):
+    path = save(tmp_path / "a.nii", case_arrays()["t2"])
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SubjectError, match="found a damaged or truncated one"):
+        read_volume(path)
+
+
+def test_kinds_of_files_that_are_not_read(tmp_path: Path):
+    colours = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(SubjectError, match=r"expected an image of a kind .* found colours or comp"):
+        read_volume(save(tmp_path / "colours.nii.gz", colours))
+    with pytest.raises(SubjectError, match=r"found 5 dimensions\. Convert it"):
+        read_volume(save(tmp_path / "five.nii.gz", np.zeros((4, 4, 4, 2, 2), np.int16)))
+    pages = [Image.fromarray(np.full((4, 4), n, np.uint8)) for n in range(3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(SubjectError, match=r"found 3 pages\. Convert it"):
+        read_volume(tmp_path / "pages.tif")
+
+
+def test_an_affine_that_says_nothing(tmp_path: Path):
+    subject = subject_of(tmp_path)
+    for path in (*subject.images.values(), subject.lesion_mask):
+        assert path is not None
+        image = nib.load(path)
+        image.header.set_sform(np.diag([0.0, 0, 0, 1]), 1)
+        image.header.set_qform(None, 0)
+        nib.save(nib.Nifti1Image(image.dataobj, None, image.header), path)
+    (problem,) = problems_of(subject)
+    assert problem.expected == "an invertible affine"
+
+
+def test_a_grey_mask_stored_in_colour_is_one_mask(tmp_path: Path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[2:6, 2:6] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    Image.fromarray(pixels[..., 0] // 2 + np.arange(8, dtype=np.uint8)).save(tmp_path / "image.png")
+    images = {"image": tmp_path / "image.png"}
+    subject = Subject("A", "A", 0, images, ("t1",), tmp_path / "mask.png")
+    loaded, problems = load_subject(subject, ("t1",), None)
+    assert problems == []
+    assert loaded is not None
+    assert loaded.labels is not None
+    assert loaded.labels.shape == (8, 8, 1)
+    pixels[0, 0, 1] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    (problem,) = load_subject(subject, ("t1",), None)[1]
+    assert (problem.expected, problem.found) == ("a mask of one channel", "3 channels")
