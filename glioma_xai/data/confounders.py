@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from glioma_xai.data.intensities import background_value
 from glioma_xai.data.layout import nifti_stem
 from glioma_xai.data.volumes import LoadedSubject
 from glioma_xai.records import Problem, Subject
@@ -29,7 +30,7 @@ class Traits:
         patient_id: Of its patient.
         label: Class index.
         categories: Name of a trait to its value: site, file type, orientation, size, spacing.
-        numbers: Name of a trait to its value: brightness of each modality.
+        numbers: Name of a trait to its value: brightness of each modality beside the tumour.
         identical: Modalities that hold the same values, as in ``t1 = flair``; empty if none do.
     """
 
@@ -52,7 +53,7 @@ def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]
         "size": " x ".join(str(length) for length in loaded.image.shape[1:]),
         "spacing in mm": " x ".join(f"{length:.2g}" for length in spacing),
     }
-    bright = np.percentile(loaded.image[:, ::2, ::2], 99, axis=(1, 2, 3))
+    bright = [_brightness(channel, loaded.labels) for channel in loaded.image]
     pairs = [(i, j) for i in range(len(modalities)) for j in range(i + 1, len(modalities))]
     identical = tuple(
         f"{modalities[i]} = {modalities[j]}"
@@ -64,9 +65,17 @@ def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]
         subject.patient_id,
         -1 if subject.label is None else subject.label,
         categories,
-        {f"brightness of {m}": float(b) for m, b in zip(modalities, bright, strict=True)},
+        {f"brightness of {m}": b for m, b in zip(modalities, bright, strict=True)},
         identical,
     )
+
+
+def _brightness(channel: NDArray[np.float32], labels: NDArray[np.float32] | None) -> float:
+    """Return the 90th percentile of what is neither air nor tumour; NaN if nothing is left."""
+    shown = channel != background_value(channel)
+    if labels is not None:
+        shown &= labels == 0
+    return float(np.percentile(channel[shown], 90)) if shown.any() else float("nan")
 
 
 def visible_shortcuts(traits: Sequence[Traits], classes: Sequence[str]) -> list[Problem]:
@@ -88,7 +97,8 @@ def visible_shortcuts(traits: Sequence[Traits], classes: Sequence[str]) -> list[
         problems += _tied_category(name, values, labels, classes)
     for name in patients[0][0].numbers:
         numbers = np.array([np.mean([t.numbers[name] for t in group]) for group in patients])
-        problems += _tied_number(name, numbers, labels, classes)
+        known = np.isfinite(numbers)
+        problems += _tied_number(name, numbers[known], labels[known], classes)
     return problems
 
 

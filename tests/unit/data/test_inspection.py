@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from glioma_xai.data import GliomaDataModule
-from glioma_xai.data.confounders import Traits, visible_shortcuts
+from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
+from glioma_xai.data.volumes import LoadedSubject
 from glioma_xai.errors import CohortError
-from glioma_xai.records import Problem
-from tests.unit.data.small_cohorts import case_arrays, write_case
+from glioma_xai.records import Problem, Subject
+from tests.unit.data.small_cohorts import SHAPE, brain_of, case_arrays, write_case
 
 CLASSES = ("LGG", "HGG")
 
@@ -60,6 +61,24 @@ def test_brightness_that_gives_the_class_away():
     (text,) = texts(visible_shortcuts(traits, CLASSES))
     assert text.startswith("brightness of t1 and class: expected no relation, found they are tied")
     assert "AUC 1.00" in text
+
+
+def test_a_bright_tumour_is_no_shortcut():
+    image = np.where(brain_of(), 300.0, 0.0).astype(np.float32)[None]
+    labels = np.zeros(SHAPE, np.float32)
+    labels[8:12, 8:12] = 1
+    subject = Subject("A", "A", 1, {"t1": Path("a.nii.gz")})
+    plain = traits_of(subject, LoadedSubject(image, labels, np.eye(4)), ["t1"])
+    image = np.where(labels == 1, 5000, image)
+    bright = traits_of(subject, LoadedSubject(image, labels, np.eye(4)), ["t1"])
+    assert bright.numbers == plain.numbers == {"brightness of t1": 300.0}
+    assert bright.categories == {
+        "site": "",
+        "file type": "NIfTI",
+        "orientation": "RAS",
+        "size": "20 x 24 x 6",
+        "spacing in mm": "1 x 1 x 1",
+    }
 
 
 def test_slices_of_a_patient_count_once():
