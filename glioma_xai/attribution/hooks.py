@@ -10,7 +10,7 @@ from typing import Self
 from torch import Tensor, nn
 from zennit.core import Hook, RemovableHandle, RemovableHandleList
 
-from glioma_xai.attribution.calls import LayerCall
+from glioma_xai.attribution.layer_call import LayerCall
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.attribution.tape import Origin, Tape, relay
 from glioma_xai.errors import CompatibilityError

@@ -10,8 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from glioma_xai.attribution.calls import LayerCall, SignedValues
 from glioma_xai.attribution.hooks import WeightRule
+from glioma_xai.attribution.layer_call import LayerCall, SignedValues
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.errors import ConfigError
 

@@ -74,22 +74,21 @@ class _Damped(torch.autograd.Function):
     def forward(ctx: _SavedContext, coefficient: Tensor, output: Tensor, epsilon: float) -> Tensor:
         ctx.save_for_backward(coefficient, output)
         ctx.epsilon = epsilon
-        return _damping(output, epsilon).mul_(coefficient)
+        return output.abs().div_(_distance(output, epsilon)).mul_(coefficient)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _SavedContext, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
         coefficient, output = ctx.saved_tensors
-        distance = output.abs().add_(ctx.epsilon)
+        distance = _distance(output, ctx.epsilon)
         slope = output.sign().div_(distance).div_(distance).mul_(ctx.epsilon)
-        to_output = slope.mul_(gradient).mul_(coefficient)
-        return _damping(output, ctx.epsilon).mul_(gradient), to_output, None
+        to_coefficient = output.abs().div_(distance).mul_(gradient)
+        return to_coefficient, slope.mul_(gradient).mul_(coefficient), None
 
 
-def _damping(output: Tensor, epsilon: float) -> Tensor:
-    """Return |z| / (|z| + epsilon); 0 for z = 0, whatever epsilon."""
-    size = output.abs()
-    return size.div_(size + max(epsilon, torch.finfo(size.dtype).tiny))
+def _distance(output: Tensor, epsilon: float) -> Tensor:
+    """Return |z| + epsilon, never 0."""
+    return output.abs().add_(max(epsilon, torch.finfo(output.dtype).tiny))
 
 
 class _Quotient(torch.autograd.Function):

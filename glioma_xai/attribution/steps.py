@@ -10,13 +10,13 @@ from glioma_xai.attribution.batchnorm import Affine, BatchNorm, uses_batch_stati
 from glioma_xai.attribution.calls import (
     GuidedCall,
     InputCall,
-    LayerCall,
     NormCall,
     OutputCall,
     PassCall,
     PoolCall,
 )
 from glioma_xai.attribution.hooks import LiveHook
+from glioma_xai.attribution.layer_call import LayerCall
 from glioma_xai.attribution.provenance import NONNEGATIVE_FACTOR
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.attribution.tape import FoldedNorm, Origin, relay
