@@ -1,6 +1,8 @@
 """Overlays of chosen cases: validation cases during training, right and wrong test cases after."""
 
+import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from glioma_xai.data import GliomaDataModule
+from glioma_xai.data.layout import NIFTI_ENDINGS
+from glioma_xai.experiment.evaluation import attribution_at_input
 from glioma_xai.records import Batch, Split
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.overlays import overlay_figure, to_png
@@ -22,19 +26,22 @@ def draw_cases(
     *,
     classes: Sequence[str],
     modalities: Sequence[str],
+    sides: bool = True,
 ) -> dict[str, Figure]:
-    """One figure a sample, named by subject and slice.
+    """One figure a sample, named by subject and slice; the names serve as names of files.
 
     Args:
         module: In ``eval()`` mode.
         batch: Few samples.
         classes: Names in the order of the logits.
         modalities: Names of the channels.
+        sides: Left and right are known.
     """
-    logits, relevance = module.attribution.measure(
+    attribution = attribution_at_input(module)
+    logits, relevance = attribution.measure(
         module.model, batch["image"].to(module.device), batch["label"].to(module.device)
     )
-    target = module.attribution.measured_target(batch["label"])
+    target = attribution.measured_target(batch["label"])
     probabilities, maps = logits.softmax(dim=1).cpu(), relevance.cpu()
     figures = {}
     for i, subject in enumerate(batch["subject_id"]):
@@ -43,7 +50,7 @@ def draw_cases(
         )
         label, guess = int(batch["label"][i]), int(probabilities[i].argmax())
         named = classes[label] if label >= 0 else "class unknown"
-        figures[f"{subject}_{level}"] = overlay_figure(
+        figures[file_name(f"{subject}_{level}")] = overlay_figure(
             image,
             shown,
             lesion,
@@ -51,7 +58,8 @@ def draw_cases(
             title=f"{subject}, slice {level}",
             subtitle=f"{named}, predicted {classes[guess]} "
             f"({100 * float(probabilities[i, guess]):.0f} %); "
-            f"relevance of {target} by {module.attribution.composite}",
+            f"relevance of {target} by {attribution.composite}",
+            sides_known=sides,
         )
     return figures
 
@@ -89,11 +97,14 @@ def draw_validation_cases(
     by_class = [firsts[rows.loc[firsts, "label"].to_numpy() == c] for c in range(len(data.classes))]
     in_turn = [int(p) for group in zip(*by_class, strict=False) for p in group][:count]
     batch = collect(data, "validation", in_turn) if in_turn else None
+    sides = sides_known(data)
 
     def draw(module: LightningModule) -> dict[str, Figure]:
         if batch is None or not isinstance(module, GuidedClassifier):
             return {}
-        return draw_cases(module, batch, classes=data.classes, modalities=data.modalities)
+        return draw_cases(
+            module, batch, classes=data.classes, modalities=channel_names(data), sides=sides
+        )
 
     return draw
 
@@ -112,6 +123,44 @@ def right_and_wrong(table: pd.DataFrame, *, count: int) -> list[int]:
     chosen = list(wrong.index[: count // 2])
     chosen += [i for i in right.index if i not in chosen][: count - len(chosen)]
     return [int(i) for i in chosen]
+
+
+def one_of_each_patient(data: GliomaDataModule, split: Split, *, most: int) -> list[int]:
+    """Positions of each patient's sample with the largest tumour, the same for every run.
+
+    Where there are more patients than asked for, an order that depends on their names alone
+    chooses, so that runs whose splits differ choose the same of those they share.
+    """
+    rows = data.cohort.rows(split).reset_index(drop=True)
+    largest = rows.sort_values("lesion_area", ascending=False, kind="stable")
+    firsts = largest.reset_index().groupby("patient_id")["index"].first()
+    names = sorted(firsts.index, key=lambda name: sha256(str(name).encode()).digest())
+    return sorted(int(firsts[name]) for name in names[:most])
+
+
+def file_name(subject: str) -> str:
+    """A subject's id as the name of a file: other signs than letters, digits, ``._-`` replaced.
+
+    Two ids that would have the same name are told apart by a few digits at the end.
+    """
+    name = re.sub(r"[^\w.-]+", "_", subject, flags=re.ASCII).strip(".") or "subject"
+    name = name[:100]
+    return name if name == subject else f"{name}_{sha256(subject.encode()).hexdigest()[:6]}"
+
+
+def channel_names(data: GliomaDataModule) -> list[str]:
+    """Names of the channels: modalities, and those of neighbouring slices with their distance."""
+    reach = (data.input_shape[0] // len(data.modalities) - 1) // 2
+    steps = [f" {step:+d}" if step else "" for step in range(-reach, reach + 1)]
+    return [f"{modality}{step}" for step in steps for modality in data.modalities]
+
+
+def sides_known(data: GliomaDataModule) -> bool:
+    """Whether left and right are known: NIfTI files say it, PNG and TIFF do not."""
+    files = [
+        path.name for entry in data.cohort.entries[:1] for path in entry.subject.images.values()
+    ]
+    return all(name.lower().endswith(NIFTI_ENDINGS) for name in files)
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
@@ -140,5 +189,11 @@ def draw_test_cases(
     module.eval()
     with torch.enable_grad():
         batch = collect(data, split, positions)
-        figures = draw_cases(module, batch, classes=data.classes, modalities=data.modalities)
+        figures = draw_cases(
+            module,
+            batch,
+            classes=data.classes,
+            modalities=channel_names(data),
+            sides=sides_known(data),
+        )
     return save_figures(figures, folder)

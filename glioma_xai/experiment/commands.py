@@ -16,7 +16,7 @@ from glioma_xai.experiment.cases import draw_cases, save_figures
 from glioma_xai.experiment.launch import folder_of, split_arguments, value_of
 from glioma_xai.experiment.lifecycle import write_json
 from glioma_xai.experiment.report import headline, write_results
-from glioma_xai.experiment.results import evaluate_splits
+from glioma_xai.experiment.results import evaluate_splits, read_validation
 from glioma_xai.experiment.saved import load_module, open_run
 from glioma_xai.metrics.functional.localization import localization_scores
 from glioma_xai.records import SPLITS, Batch
@@ -31,13 +31,21 @@ def _options(arguments: Sequence[str], *keys: str) -> tuple[dict[str, str | None
     return own, rest
 
 
+def _yes(text: str | None, *, key: str) -> bool:
+    """Whether an option of a command is switched on."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text is not None and text.lower() not in known:
+        raise ConfigError(f"{key}: expected true or false, found {text}. Choose one.")
+    return text is not None and known[text.lower()]
+
+
 def _trusted(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").strip("[]").split(",") if name.strip()]
 
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Evaluate a run on a split, of its own or of other data; print where the results are."""
-    own, rest = _options(arguments, "run", "split", "trust", "output")
+    own, rest = _options(arguments, "run", "split", "trust", "output", "faithfulness")
     folder = folder_of(own["run"], key="run", command="evaluate")
     split = own["split"] or "test"
     if split not in SPLITS:
@@ -46,7 +54,15 @@ def evaluate(arguments: Sequence[str]) -> None:
     data = instantiate.build_data(saved.config)
     data.setup("test")
     module, epoch = load_module(saved, data)
-    results = evaluate_splits(saved.config, data=data, module=module, splits=(split,), epoch=epoch)
+    results = evaluate_splits(
+        saved.config,
+        data=data,
+        module=module,
+        splits=(split,),
+        epoch=epoch,
+        validation=read_validation(folder),
+        faithfulness=_yes(own["faithfulness"], key="faithfulness"),
+    )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
     output = Path(own["output"] or folder / "evaluations" / stamp)
     summary = write_results(results, saved.config, data=data, module=module, folder=output)

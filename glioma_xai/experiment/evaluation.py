@@ -1,21 +1,20 @@
-"""A trained network on the samples of a split: one row a sample, then scores with intervals."""
+"""A trained network on the samples of a split: one row a sample, one row a patient."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from glioma_xai.losses.backgrounds import draw_donors, exchange_background
-from glioma_xai.metrics.functional.classification import classification_intervals
+from glioma_xai.experiment.conditions import Change
 from glioma_xai.metrics.functional.decisions import aggregate_by_patient, predict
-from glioma_xai.metrics.functional.intervals import Array, bootstrap_interval
+from glioma_xai.metrics.functional.intervals import Array
 from glioma_xai.metrics.functional.localization import localization_scores
 from glioma_xai.records import Batch
+from glioma_xai.training.guidance import Attribution
 from glioma_xai.training.module import GuidedClassifier
 
 RELEVANCE_SCORES = (
@@ -28,27 +27,16 @@ RELEVANCE_SCORES = (
     "outside_brain",
     "lesion_share",
 )
-_EXCHANGE_KEY = 2**31 - 2  # donors of evaluation, another draw than in validation
-
-Change = Callable[[Batch], Tensor]
-
-
-def background_of_others(batch: Batch, *, seed: int, other_class: bool) -> Tensor:
-    """Images on the backgrounds of other patients of the batch, (B, C, *spatial).
-
-    Args:
-        batch: From an evaluation loader.
-        seed: The run's seed.
-        other_class: Donors have another label than the image; else any other patient.
-    """
-    donors = draw_donors(
-        batch["lesion_mask"],
-        index=batch["index"],
-        key=(seed, _EXCHANGE_KEY),
-        patient_id=batch["patient_id"],
-        labels=batch["label"] if other_class else None,
-    )
-    return exchange_background(batch["image"], batch["lesion_mask"], donors=donors)
+OF_PREDICTION = "of_predicted_"
+"""Prefix of scores of the relevance of the predicted class; they do not look at the label."""
+_JUDGED = (
+    "relevance_mass_accuracy",
+    "absolute_relevance_mass",
+    "focus_score",
+    "negative_share",
+    "outside_brain",
+)
+PREDICTION_SCORES = tuple(f"{OF_PREDICTION}{name}" for name in _JUDGED)
 
 
 def predict_table(
@@ -65,26 +53,57 @@ def predict_table(
         module: In evaluation the network is in ``eval()`` mode.
         loader: Batches in the table's order.
         classes: Names, in the order of the logits.
-        change: Turns a batch into the images that the network sees; None leaves them.
-        relevance: Measure relevance too, as configured for the run.
+        change: Turns a batch into the images that the network sees; a column ``changed`` then says
+            which images it could change. None leaves them.
+        relevance: Measure relevance at the input too, as configured for the run.
     """
     module.eval()
+    attribution = attribution_at_input(module)
     rows: list[pd.DataFrame] = []
     for batch in loader:
         images = batch["image"] if change is None else change(batch)
-        images = images.to(module.device)
+        seen = images.to(module.device)
         scores: dict[str, Tensor] = {}
         if relevance:
-            labels = batch["label"].to(module.device)
-            logits, maps = module.attribution.measure(module.model, images, labels)
-            scores = localization_scores(
-                maps.cpu(), batch["lesion_mask"], brain_mask=batch["brain_mask"]
-            )
+            logits, scores = _relevance_scores(module, attribution, seen, batch)
         else:
             with torch.no_grad():
-                logits = module.model(images)
-        rows.append(_rows(batch, logits.cpu(), scores, classes))
+                logits = module.model(seen)
+        frame = _rows(batch, logits.cpu(), scores, classes)
+        if change is not None:
+            frame["changed"] = (images != batch["image"]).flatten(1).any(dim=1).numpy()
+        rows.append(frame)
     return pd.concat(rows, ignore_index=True)
+
+
+def attribution_at_input(module: GuidedClassifier) -> Attribution:
+    """The run's attribution; one that reads an inner layer in training is read at the input."""
+    if module.attribution.layer is None:
+        return module.attribution
+    return replace(module.attribution, layer=None)
+
+
+def _relevance_scores(
+    module: GuidedClassifier, attribution: Attribution, images: Tensor, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits, and scores of the relevance of the label and of that of the predicted class.
+
+    The relevance of the label knows the answer: where the prediction is wrong it looks otherwise.
+    What judges a prediction must be of the predicted class, computed anew where it is another.
+    """
+    labels = batch["label"].to(module.device)
+    logits, maps = attribution.measure(module.model, images, labels)
+    score = partial(
+        localization_scores, lesion_mask=batch["lesion_mask"], brain_mask=batch["brain_mask"]
+    )
+    scores = score(maps.cpu())
+    guesses = logits.argmax(dim=1)
+    wrong = (guesses != labels).nonzero()[:, 0]
+    if len(wrong) and bool((labels >= 0).all()):
+        _, again = attribution.measure(module.model, images[wrong], guesses[wrong])
+        maps[wrong] = again
+    judged = score(maps.cpu()) if len(wrong) else scores
+    return logits, scores | {f"{OF_PREDICTION}{name}": judged[name] for name in _JUDGED}
 
 
 def _rows(
@@ -103,7 +122,7 @@ def _rows(
     for position, name in enumerate(classes):
         frame[f"probability_{name}"] = probabilities[:, position]
     frame["prediction"] = predict(probabilities)
-    for name in RELEVANCE_SCORES:
+    for name in (*RELEVANCE_SCORES, *PREDICTION_SCORES):
         if name in scores:
             frame[name] = scores[name].numpy()
     return frame
@@ -124,54 +143,6 @@ def patient_table(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     for position, name in enumerate(classes):
         frame[f"probability_{name}"] = grouped.probabilities[:, position]
     frame["prediction"] = predict(grouped.probabilities)
-    for name in (n for n in RELEVANCE_SCORES if n in table):
+    for name in (n for n in (*RELEVANCE_SCORES, *PREDICTION_SCORES) if n in table):
         frame[name] = table.groupby("patient")[name].mean().loc[frame["patient"]].to_numpy()
     return frame
-
-
-def score_table(
-    table: pd.DataFrame, *, classes: Sequence[str], resamples: int, seed: int
-) -> dict[str, dict[str, dict[str, object]]]:
-    """Scores with confidence intervals at both levels.
-
-    Returns:
-        ``slice`` and ``patient`` to score name to the fields of an ``Interval``.
-    """
-    levels = {"slice": table, "patient": patient_table(table, classes)}
-    return {
-        level: {
-            name: asdict(interval)
-            for name, interval in classification_intervals(
-                probabilities_of(rows, classes),
-                rows["label"].to_numpy(),
-                list(rows["patient"]),
-                resamples=resamples,
-                seed=seed,
-            ).items()
-        }
-        for level, rows in levels.items()
-    }
-
-
-def score_relevance(
-    table: pd.DataFrame, *, resamples: int, seed: int
-) -> dict[str, dict[str, object]]:
-    """Mean of each relevance score over the samples that define it, bootstrapped by patient."""
-    results: dict[str, dict[str, object]] = {}
-    for name in (n for n in RELEVANCE_SCORES if n in table):
-        values = table[name].to_numpy(dtype=np.float64)
-        defined = ~np.isnan(values)
-        interval = bootstrap_interval(
-            partial(_weighted_mean, values[defined]),
-            list(table["patient"][defined]),
-            resamples=resamples,
-            seed=seed,
-        )
-        counts = {"defined": int(defined.sum()), "undefined_samples": int((~defined).sum())}
-        results[name] = asdict(interval) | counts
-    return results
-
-
-def _weighted_mean(values: Array, weights: Array) -> Array:
-    with np.errstate(invalid="ignore"):
-        return cast("Array", weights @ values / weights.sum(axis=1))

@@ -1,7 +1,7 @@
 """From results to files: predictions.csv, summary.json, overlays and report.html."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import numpy as np
@@ -13,17 +13,25 @@ from glioma_xai.data import GliomaDataModule
 from glioma_xai.experiment.cases import draw_test_cases, right_and_wrong
 from glioma_xai.experiment.evaluation import patient_table
 from glioma_xai.experiment.lifecycle import versions
-from glioma_xai.experiment.results import RunResults, Scores, write_tables
-from glioma_xai.records import Split
+from glioma_xai.experiment.maps import save_maps
+from glioma_xai.experiment.report_tables import (
+    behaviour_notes,
+    behaviour_rows,
+    estimate,
+    further_tables,
+)
+from glioma_xai.experiment.results import RunResults, write_tables
+from glioma_xai.experiment.verdict import condition_words
+from glioma_xai.records import Problem
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
 from glioma_xai.visualization.report import write_report
+from glioma_xai.visualization.runs import flatten
 
 _HEADLINE = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
-_NOTES = (
+_NOTE = (
     "Relevance inside the tumour does not prove that the network decides by the tumour: read the "
-    "table of behaviour first.",
-    "Exchanged backgrounds come from other patients of the test split, their tumours left out.",
+    "table of behaviour first."
 )
 
 
@@ -37,48 +45,111 @@ def write_results(
 ) -> dict[str, Any]:
     """Write everything that a run leaves behind, the report last; return the summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    split = cast("Split", list(results.tables)[-1])
+    split = results.split
     table = results.tables[split]
     pictures = draw_test_cases(
         module, data, table, split=split, count=config.overlays, folder=folder / "relevance" / split
     )
+    save_maps(module, data, split=split, path=folder / "relevance" / split / "maps.npz")
     content = write_tables(results, config, data=data, folder=folder)
     right, wrong = _cases(table, pictures, data.classes)
+    drift = content["drift"]
     report = RunReport(
         title=f"{config.name}, seed {config.seed}",
         verdict=Verdict(**content["verdict"]),
         classes=list(data.classes),
-        settings=_flat(OmegaConf.to_container(config, resolve=False)),
-        levels=[
-            _level(
-                f"{name}, by {level}", rows, cast("Any", results.metrics[name][level]), data.classes
-            )
-            for name, samples in reversed(list(results.tables.items()))
-            for level, rows in (
-                ("patient", patient_table(samples, data.classes)),
-                ("slice", samples),
-            )
-        ],
+        settings=public_settings(config),
+        levels=_levels(results, data.classes),
         history=_history(folder / "metrics.csv"),
         selected_epoch=results.epoch,
-        shortcut=_behaviour(results.behaviour),
+        shortcut=behaviour_rows(results),
         shortcut_name=str(config.data.get("shortcut", "none")).replace("_", " "),
-        relevance={
-            name: Estimate(v["value"], v["low"], v["high"], f"{v['undefined_samples']} undefined")
-            for name, v in cast("dict[str, Any]", results.relevance[split]).items()
-            if name != "lesion_share"
-        },
+        shortcut_notes=behaviour_notes(results),
+        relevance=_relevance(results.relevance[split]),
         chance=_chance(results.relevance[split]),
-        left_out=data.left_out,
+        tables=further_tables(results),
+        left_out=[_without_folders(problem, config) for problem in data.left_out],
         versions=versions(),
-        reproduce=[f"python -m glioma_xai.evaluate run={folder}"],
-        facts={key: str(value) for key, value in results.training.items()},
-        notes=_NOTES,
+        reproduce=[f"python -m glioma_xai.evaluate run=<folder>/{folder.resolve().name}"],
+        facts=_facts(results),
+        notes=[_NOTE] if drift is None else [_NOTE, f"Over the epochs: {drift['words']}"],
         right_cases=right,
         wrong_cases=wrong,
     )
     write_report(folder / "report.html", report)
     return content
+
+
+def _levels(results: RunResults, classes: tuple[str, ...]) -> list[LevelResult]:
+    """The judged split first, patients before slices."""
+    return [
+        _level(f"{split}, by {level}", rows, cast("Any", results.metrics[split][level]), classes)
+        for split, samples in reversed(list(results.tables.items()))
+        for level, rows in (("patient", patient_table(samples, classes)), ("slice", samples))
+    ]
+
+
+def _relevance(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
+    return {
+        name: estimate(fields, note=f"{fields['undefined_samples']} undefined")
+        for name, fields in scores.items()
+        if name != "lesion_share"
+    }
+
+
+def _facts(results: RunResults) -> dict[str, str]:
+    """What a reader wants to know of the training, in words."""
+    training = results.training
+    facts = {"epoch": f"{results.epoch}, counted from 0"} if results.epoch >= 0 else {}
+    if "selected_by" in training:
+        facts["chosen by"] = f"{training['selected_by']} ({training['selection_score']:.3f})"
+    if "wall_seconds" in training:
+        facts["wall time"] = f"{training['wall_seconds']:.0f} s"
+    if isinstance(training.get("guided_plain_step_ratio"), float):
+        facts["step, guided against plain"] = f"{training['guided_plain_step_ratio']:.1f}"
+    return facts
+
+
+def public_settings(config: DictConfig) -> dict[str, object]:
+    """The config by dotted key, with no folder of whoever ran it: of paths the last part only."""
+    node = OmegaConf.to_container(config, resolve=False)
+    return {
+        key: _last_part(value) if key.startswith(_FOLDERS) or _is_folder(value) else value
+        for key, value in flatten(node).items()
+    }
+
+
+_FOLDERS = ("paths.", "data.root", "data.manifest", "data.splits_file")
+
+
+def _is_folder(value: object) -> bool:
+    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+
+
+def _last_part(value: object) -> object:
+    if not isinstance(value, str) or "${" in value:
+        return value
+    return PureWindowsPath(value).name or value
+
+
+def _without_folders(problem: Problem, config: DictConfig) -> Problem:
+    """A problem whose files are named from the cohort's folder on."""
+    roots = [config.data.get("root"), config.data.get("manifest"), config.paths.get("cache")]
+    folders = [str(Path(root).parent if Path(root).suffix else root) for root in roots if root]
+    longest_first = sorted({f for f in folders if f not in ("", ".")}, key=len, reverse=True)
+
+    def shown(text: str) -> str:
+        for folder in longest_first:
+            text = text.replace(f"{folder}/", "")
+        return text
+
+    return Problem(
+        shown(problem.where),
+        shown(problem.expected),
+        shown(problem.found),
+        shown(problem.fix),
+        problem.severity,
+    )
 
 
 def _level(
@@ -92,24 +163,10 @@ def _level(
     return LevelResult(
         name=name,
         samples=len(rows),
-        scores={
-            score: Estimate(v["value"], v["low"], v["high"], v["method"])
-            for score, v in scores.items()
-        },
+        scores={name: estimate(fields) for name, fields in scores.items()},
         confusion=confusion_matrix(labels, guesses, labels=range(len(classes))).astype(np.int64),
         roc=roc,
     )
-
-
-def _behaviour(conditions: Mapping[str, Scores]) -> dict[str, dict[str, Estimate]]:
-    return {
-        name.replace("_", " "): {
-            f"{score}, by patient": Estimate(v["value"], v["low"], v["high"], v["method"])
-            for score, v in cast("dict[str, Any]", scores["patient"]).items()
-            if score in {"accuracy", "auc", "sensitivity", "specificity"}
-        }
-        for name, scores in conditions.items()
-    }
 
 
 def _chance(relevance: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -149,15 +206,6 @@ def _history(path: Path) -> dict[str, list[float]]:
     return {str(name): table[name].astype(float).tolist() for name in table}
 
 
-def _flat(node: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {prefix.rstrip("."): node}
-    flat: dict[str, object] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.")
-    return flat
-
-
 def headline(summary: Mapping[str, Any], *, split: str = "test") -> str:
     """The numbers that a run prints at its end, a few lines."""
     patient = summary["metrics"][split]["patient"]
@@ -170,6 +218,7 @@ def headline(summary: Mapping[str, Any], *, split: str = "test") -> str:
         lines.append(f"  {'relevance in tumour':<20} {inside['value']:.3f}")
     for name, scores in summary["behaviour"].items():
         v = scores["patient"]["accuracy"]
-        lines.append(f"  accuracy {name.replace('_', ' '):<24} {v['value']:.3f}")
+        words = "as trained" if name == "as_trained" else condition_words(name)
+        lines.append(f"  accuracy {words:<36} {v['value']:.3f}")
     lines.append(f"verdict: {summary['verdict']['headline']}")
     return "\n".join(lines)

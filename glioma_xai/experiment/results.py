@@ -6,64 +6,61 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from glioma_xai.data import GliomaDataModule
-from glioma_xai.experiment.evaluation import (
-    Change,
-    background_of_others,
-    patient_table,
-    predict_table,
-    score_relevance,
-    score_table,
-)
+from glioma_xai.experiment.behaviour import Behaviour, drift_of, measure_behaviour
+from glioma_xai.experiment.decision import Decision, decide, score_decision
+from glioma_xai.experiment.evaluation import patient_table, predict_table
+from glioma_xai.experiment.faithfulness import Faithfulness, measure_faithfulness
 from glioma_xai.experiment.lifecycle import versions, write_json
+from glioma_xai.experiment.reliability import Reliability, judge_predictions
+from glioma_xai.experiment.scores import Fields, Scores, score_groups, score_relevance, score_table
 from glioma_xai.experiment.verdict import judge
 from glioma_xai.records import Split
 from glioma_xai.training.module import GuidedClassifier
 
-Scores = dict[str, dict[str, dict[str, object]]]
-
 
 @dataclass(frozen=True)
 class RunResults:
-    """Results of a run.
+    """Results of a run; behaviour and all below it are of the last split.
 
     Args:
         epoch: Epoch that validation chose, counted from 0.
         tables: Split to one row a sample.
         metrics: Split to level (``slice``, ``patient``) to score to interval.
         relevance: Split to relevance score to interval.
-        behaviour: Condition of the test images (``as_trained``, ``removed``, ``swapped``,
-            ``exchanged_other_class``, ...) to level to score to interval.
-        behaviour_tables: Condition to one row a sample.
+        behaviour: The same samples under conditions.
+        decision: Threshold and temperature that validation chose.
+        decided: Scores at that threshold, and calibration before and after.
+        groups: Scores by site; empty if fewer than two are known.
+        reliability: Level to the reliability of each prediction.
+        faithfulness: Perturbation and shuffled weights; None if not asked for.
         training: How it was trained: monitor, its value, wall time.
     """
 
     epoch: int
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[Split, pd.DataFrame]
     metrics: Mapping[str, Scores]
-    relevance: Mapping[str, dict[str, dict[str, object]]]
-    behaviour: Mapping[str, Scores] = field(default_factory=dict)
-    behaviour_tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    relevance: Mapping[str, dict[str, Fields]]
+    behaviour: Behaviour
+    decision: Decision
+    decided: Mapping[str, Fields]
+    groups: Mapping[str, object]
+    reliability: Mapping[str, Reliability]
+    faithfulness: Faithfulness | None = None
     training: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def split(self) -> Split:
+        """The split that is judged: the last one."""
+        return list(self.tables)[-1]
 
     def with_training(self, **values: object) -> "RunResults":
         """The same with more said about the training."""
         return replace(self, training={**self.training, **values})
-
-
-def conditions_of(
-    data: GliomaDataModule, *, seed: int
-) -> dict[str, tuple[str | None, Change | None]]:
-    """What is done to the test images: name to (variant of the cohort, change of a batch)."""
-    conditions: dict[str, tuple[str | None, Change | None]] = {"as_trained": (None, None)}
-    conditions |= {variant: (variant, None) for variant in data.variants}
-    for name, other in (("exchanged_any", False), ("exchanged_other_class", True)):
-        change = partial(background_of_others, seed=seed, other_class=other)
-        conditions[name] = (None, change)
-    return conditions
 
 
 def evaluate_splits(
@@ -73,51 +70,97 @@ def evaluate_splits(
     module: GuidedClassifier,
     splits: tuple[Split, ...] = ("validation", "test"),
     epoch: int = -1,
+    validation: pd.DataFrame | None = None,
+    faithfulness: bool = False,
 ) -> RunResults:
-    """Scores of each split, and of the last split under each condition that the data allows."""
+    """Scores of each split, and everything else of the last one.
+
+    Args:
+        config: Of the run.
+        data: Set up.
+        module: The trained network.
+        splits: To evaluate; the last one is judged.
+        epoch: Epoch that validation chose.
+        validation: Predictions of the run's own validation samples, where ``splits`` does not hold
+            them; threshold, temperature and reliability are learnt from them.
+        faithfulness: Perturb images and shuffle weights too.
+    """
     resamples, seed = int(config.bootstrap), int(config.seed)
-    tables: dict[str, pd.DataFrame] = {}
-    behaviour_tables: dict[str, pd.DataFrame] = {}
-    for split in splits:
-        loader = data.evaluation_loader(split)
-        tables[split] = predict_table(module, loader, classes=data.classes)
-    for name, (variant, change) in conditions_of(data, seed=config.seed).items():
-        if name == "as_trained":
-            behaviour_tables[name] = tables[splits[-1]]
-            continue
-        behaviour_tables[name] = predict_table(
-            module,
-            data.evaluation_loader(splits[-1], variant=variant),
-            classes=data.classes,
-            change=change,
-            relevance=variant is not None,
-        )
-    score = partial(score_table, classes=data.classes, resamples=resamples, seed=seed)
+    tables: dict[Split, pd.DataFrame] = {
+        split: predict_table(module, data.evaluation_loader(split), classes=data.classes)
+        for split in splits
+    }
+    judged = splits[-1]
+    rows = tables[judged]
+    known = tables.get("validation", validation) if judged != "validation" else None
+    decision = decide(known, data.classes)
     locate = partial(score_relevance, resamples=resamples, seed=seed)
+
+    def score(table: pd.DataFrame) -> Scores:
+        return score_table(table, classes=data.classes, resamples=resamples, seed=seed)
+
     return RunResults(
         epoch=epoch,
         tables=tables,
         metrics={split: score(table) for split, table in tables.items()},
         relevance={split: locate(table) for split, table in tables.items()},
-        behaviour={name: score(table) for name, table in behaviour_tables.items()},
-        behaviour_tables=behaviour_tables,
+        behaviour=measure_behaviour(
+            module, data, split=judged, as_trained=rows, resamples=resamples, seed=seed
+        ),
+        decision=decision,
+        decided=score_decision(
+            decision, rows, classes=data.classes, resamples=resamples, seed=seed
+        ),
+        groups=score_groups(rows, classes=data.classes, resamples=resamples, seed=seed),
+        reliability=judge_predictions(
+            known, rows, classes=data.classes, resamples=resamples, seed=seed
+        ),
+        faithfulness=measure_faithfulness(
+            module, data, split=judged, resamples=resamples, seed=seed
+        )
+        if faithfulness
+        else None,
     )
 
 
 def predictions(results: RunResults, classes: tuple[str, ...]) -> pd.DataFrame:
-    """All rows of ``predictions.csv``: slices and patients of every split."""
+    """All rows of ``predictions.csv``: slices and patients of every split.
+
+    The reliability is that of the judged split; the rows that it was learnt from have none.
+    """
     frames = []
     for split, table in results.tables.items():
         for level, rows in (("slice", table), ("patient", patient_table(table, classes))):
             frame = rows.copy()
             frame.insert(0, "level", level)
             frame.insert(1, "split", split)
+            judged = split == results.split
+            frame["reliability"] = results.reliability[level].values if judged else np.nan
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
-def summary(results: RunResults, config: DictConfig, *, data: GliomaDataModule) -> dict[str, Any]:
+def read_validation(run: Path) -> pd.DataFrame | None:
+    """The validation samples of a run's ``predictions.csv``; None if it has none.
+
+    Args:
+        run: The run's folder.
+    """
+    path = run / "predictions.csv"
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path, dtype={"patient": str, "subject": str, "site": str})
+    rows = table[(table["level"] == "slice") & (table["split"] == "validation")]
+    rows = rows.assign(site=rows["site"].fillna(""), label=rows["label"].astype(int))
+    return rows.reset_index(drop=True) if len(rows) else None
+
+
+def summary(
+    results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path
+) -> dict[str, Any]:
     """The content of ``summary.json``."""
+    behaviour, drift = results.behaviour, drift_of(folder / "metrics.csv")
+    relevance = results.relevance[results.split]
     return {
         "name": config.name,
         "seed": config.seed,
@@ -131,8 +174,19 @@ def summary(results: RunResults, config: DictConfig, *, data: GliomaDataModule) 
         },
         "metrics": results.metrics,
         "relevance": results.relevance,
-        "behaviour": results.behaviour,
-        "verdict": asdict(judge(results.behaviour, list(results.relevance.values())[-1])),
+        "behaviour": behaviour.scores,
+        "gaps": behaviour.gaps,
+        "without_tumour": behaviour.without_tumour,
+        "conditions_left_out": behaviour.left_out,
+        "verdict": asdict(judge(behaviour.scores, behaviour.gaps, relevance)),
+        "drift": None if drift is None else asdict(drift),
+        "decision": asdict(results.decision) | {results.split: results.decided},
+        "groups": results.groups,
+        "reliability": {
+            level: {"errors": r.errors, "rows": r.rows, "reason": r.reason, **r.scores}
+            for level, r in results.reliability.items()
+        },
+        "faithfulness": None if results.faithfulness is None else asdict(results.faithfulness),
         "left_out": [str(problem) for problem in data.left_out],
         "versions": versions(),
     }
@@ -143,8 +197,8 @@ def write_tables(
 ) -> dict[str, Any]:
     """Write ``predictions.csv`` and ``summary.json``; return the summary."""
     part = folder / "predictions.part"
-    predictions(results, data.classes).to_csv(part, index=False, float_format="%.6g")
+    predictions(results, data.classes).to_csv(part, index=False, float_format="%.9g")
     part.replace(folder / "predictions.csv")
-    content = summary(results, config, data=data)
+    content = summary(results, config, data=data, folder=folder)
     write_json(folder / "summary.json", content)
     return content

@@ -99,6 +99,38 @@ def roc_chart(
     return to_svg(figure)
 
 
+def line_chart(
+    curves: Mapping[str, tuple[Sequence[float] | NDArray[np.float64], ...]],
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Lines by name, told apart by colour and dash.
+
+    Args:
+        curves: Name to x and y.
+        x_label: Of the axis, with the unit.
+        y_label: Of the axis, with the unit.
+
+    Returns:
+        SVG; empty without curves.
+    """
+    if not curves:
+        return ""
+    figure = Figure(figsize=(4.6, 3.0))
+    axis = figure.subplots()
+    for position, (name, (x, y)) in enumerate(curves.items()):
+        colour, dash = LINES[position % len(LINES)], DASHES[position % len(DASHES)]
+        axis.plot(x, y, color=colour, linestyle=dash, linewidth=1.8, label=name)
+    axis.set_xlabel(x_label, fontsize=8.5, parse_math=False)
+    axis.set_ylabel(y_label, fontsize=8.5, parse_math=False)
+    legend = axis.legend(fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    _tidy(axis)
+    figure.tight_layout()
+    return to_svg(figure)
+
+
 def overlaid_curves(
     histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], columns: Sequence[str]
 ) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from glioma_xai.visualization.agreement import Similarity, agreement_of_seeds
 from glioma_xai.visualization.charts import overlaid_curves, pareto_chart
 from glioma_xai.visualization.contents import Case, Estimate
 from glioma_xai.visualization.pooling import (
@@ -65,7 +66,11 @@ class Row:
 
 
 def compare_runs(
-    run_dirs: Sequence[Path], output: Path, *, area_test: AreaTest | None = None
+    run_dirs: Sequence[Path],
+    output: Path,
+    *,
+    area_test: AreaTest | None = None,
+    similarity: Similarity | None = None,
 ) -> Path:
     """Write ``comparison.html`` and ``comparison.csv`` about all finished runs in some folders.
 
@@ -76,12 +81,13 @@ def compare_runs(
         run_dirs: Run folders, sweep folders, or folders of either.
         output: Folder for the page; made if it is missing.
         area_test: Paired test of two areas under the ROC curve, for settings with one run each.
+        similarity: Of the relevance maps of two runs, for settings with several seeds.
 
     Returns:
         The page.
 
     Raises:
-        RunError: If a folder is missing, or holds no finished run.
+        RunError: If a folder is missing, holds no finished run, or its maps cannot be read.
     """
     runs, others = find_runs(run_dirs)
     settings = group_by_setting(runs)
@@ -117,8 +123,17 @@ def compare_runs(
             overlaid_curves({s.letter: [run.history for run in s.runs] for s in settings}, CURVES)
         ),
         cases=_same_cases(settings),
+        agreement=_agreement(settings, similarity),
     )
     return page
+
+
+def _agreement(settings: Sequence[Setting], similarity: Similarity | None) -> dict[str, Estimate]:
+    """Letter to the agreement of relevance between seeds, where there are several with maps."""
+    if similarity is None:
+        return {}
+    found = {s.letter: agreement_of_seeds(s, similarity) for s in settings if len(s.runs) > 1}
+    return {letter: estimate for letter, estimate in found.items() if estimate is not None}
 
 
 def _objectives(

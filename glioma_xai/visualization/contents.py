@@ -21,12 +21,14 @@ class Estimate:
         low: Lower end; NaN if there is no interval.
         high: Upper end; NaN if there is none.
         note: A few words, say how the interval was made or how many samples were left out.
+        share: A number in [0, 1], which is drawn on that scale.
     """
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
     note: str = ""
+    share: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,14 @@ class ScoreTable:
         text: What the rows are and how to read them.
         rows: Name of a row to score to estimate; a score may be absent from a row.
         row_name: What a row is, such as ``site``.
+        chart: SVG from ``charts``, above the rows; empty for none.
     """
 
     title: str
     text: str
     rows: Mapping[str, Mapping[str, Estimate]]
     row_name: str = "group"
+    chart: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class RunReport:
         selected_epoch: Epoch of the checkpoint that was evaluated; None if unknown.
         shortcut: Condition (as trained, removed, swapped, ...), in words, to score to estimate.
         shortcut_name: Which shortcut the cohort has; empty or ``none`` if it has none.
+        shortcut_notes: Sentences below that table.
         relevance: Score to estimate; ``note`` says how many samples were undefined.
         chance: Score to its level by chance.
         tables: Further tables, in this order, after relevance.
@@ -134,6 +139,7 @@ class RunReport:
     selected_epoch: int | None = None
     shortcut: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     shortcut_name: str = ""
+    shortcut_notes: Sequence[str] = ()
     relevance: Mapping[str, Estimate] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     tables: Sequence[ScoreTable] = ()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Literal
 
 import numpy as np
 from matplotlib import patheffects
@@ -15,7 +14,6 @@ from glioma_xai.errors import ShapeError
 from glioma_xai.visualization.colours import relevance_colours
 
 Image = NDArray[np.float32]
-Orientation = Literal["ras", "display"]
 
 PERCENTILE = 99.5
 INK, PAPER = "#1b1f23", "#ffffff"
@@ -30,25 +28,24 @@ def overlay_figure(
     modalities: Sequence[str],
     title: str,
     subtitle: str = "",
-    orientation: Orientation = "ras",
+    sides_known: bool = True,
     limit: float | None = None,
     unit: str = "logit",
 ) -> Figure:
     """Anatomy above, relevance on it below, one column a modality and one for their sum.
 
     All panels share one colour scale, symmetric about zero. Slices stand as in a reading room: the
-    patient's right is on the left, the face is up.
+    patient's right is on the left, the face is up. A PNG or TIFF stands as it was delivered.
 
     Args:
-        image: Slice, (C, H, W), any intensities.
+        image: Slice, (C, H, W), any intensities; axis 1 runs from the patient's left to right and
+            axis 2 from posterior to anterior.
         relevance: Signed relevance of the slice, (C, H, W), in ``unit``.
         lesion_mask: 1 in the tumour, (1, H, W), NaN where unknown; outlined. None draws no outline.
         modalities: Name of each channel.
         title: First line, say the patient and the slice.
         subtitle: Second line, say label, prediction and probability.
-        orientation: ``ras``: axis 1 runs from the patient's left to right and axis 2 from
-            posterior to anterior. ``display``: axis 1 runs down and axis 2 to the right, and the
-            side is unknown, so none is marked.
+        sides_known: Mark right and left. False where nothing says which is which.
         limit: Relevance at the ends of the scale, to compare figures; None takes the 99.5th
             percentile of |R| in this slice, so that single hot pixels do not darken the rest.
         unit: What relevance is measured in.
@@ -59,7 +56,7 @@ def overlay_figure(
     Raises:
         ShapeError: If sizes or the number of modalities do not fit.
     """
-    pictures, maps, outline = _check(image, relevance, lesion_mask, modalities, orientation)
+    pictures, maps, outline = _check(image, relevance, lesion_mask, modalities)
     total = maps.sum(axis=0)
     scale = _limit(np.concatenate([maps, total[None]])) if limit is None else limit
     columns = len(modalities) + 1
@@ -79,12 +76,12 @@ def overlay_figure(
     axes[0, -1].set_title("sum of channels", fontsize=10, color=INK)
     for axis in axes.flat:
         _finish_panel(axis, outline)
-    for axis in axes[0, :-1] if orientation == "ras" else ():
+    for axis in axes[0, :-1] if sides_known else ():
         _mark_sides(axis)
     _label(figure, axes, title, subtitle)
     robust = f", ends at the {PERCENTILE} % quantile of |R|" if limit is None else ""
     _draw_scale(figure, scale, unit, robust)
-    figure.text(0.99, 0.012, _caption(outline, orientation), fontsize=7.5, color=INK, ha="right")
+    figure.text(0.99, 0.012, _caption(outline, sides_known), fontsize=7.5, color=INK, ha="right")
     return figure
 
 
@@ -103,18 +100,15 @@ def to_png(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
     return stream.getvalue()
 
 
-def to_display(values: Image, orientation: Orientation) -> Image:
+def to_display(values: Image) -> Image:
     """Turn the last two axes into rows and columns of a radiological view.
 
     Args:
-        values: (..., H, W).
-        orientation: As in :func:`overlay_figure`.
+        values: (..., H, W), as in :func:`overlay_figure`.
 
     Returns:
         Rows from anterior to posterior, columns from the patient's right to left.
     """
-    if orientation == "display":
-        return values
     return np.swapaxes(values, -1, -2)[..., ::-1, ::-1]
 
 
@@ -123,7 +117,6 @@ def _check(
     relevance: Tensor,
     lesion_mask: Tensor | None,
     modalities: Sequence[str],
-    orientation: Orientation,
 ) -> tuple[Image, Image, Image | None]:
     expected = (len(modalities), *image.shape[1:])
     if image.ndim != 3 or tuple(image.shape) != expected or relevance.shape != image.shape:
@@ -138,13 +131,12 @@ def _check(
             f"{tuple(lesion_mask.shape)}. Take the same slice of the mask."
         )
     pictures, maps = (
-        to_display(tensor.detach().cpu().float().numpy(), orientation)
-        for tensor in (image, relevance)
+        to_display(tensor.detach().cpu().float().numpy()) for tensor in (image, relevance)
     )
     if lesion_mask is None or not bool((lesion_mask > 0.5).any()):
         return pictures, maps, None
     lesion = lesion_mask[0].detach().cpu().float().nan_to_num(0.0).numpy()
-    return pictures, maps, to_display(lesion, orientation)
+    return pictures, maps, to_display(lesion)
 
 
 def _limit(maps: Image) -> float:
@@ -229,7 +221,7 @@ def _draw_scale(figure: Figure, limit: float, unit: str, robust: str) -> None:
     line.set(fontsize=8, color=INK, parse_math=False)
 
 
-def _caption(outline: Image | None, orientation: Orientation) -> str:
+def _caption(outline: Image | None, sides_known: bool) -> str:
     lesion = "white line: tumour" if outline is not None else "no tumour annotation"
-    view = "radiological view" if orientation == "ras" else "side unknown: shown as delivered"
+    view = "radiological view" if sides_known else "sides unknown: shown as delivered"
     return f"{lesion} · {view}"

@@ -54,6 +54,7 @@ def write_page(path: Path, template: str, **contents: object) -> None:
         "words": in_words,
         "data_uri": lambda png: f"data:image/png;base64,{b64encode(png).decode()}",
         "whisker": whisker,
+        "svg": Markup,
     }
     page = environment.get_template(template).render(**contents)
     part = path.with_name(f".{path.name}.part")
@@ -133,7 +134,7 @@ def whisker(estimate: Estimate, chance: float | None = None) -> Markup:
     Returns:
         SVG; empty if the value is undefined or no share.
     """
-    if not 0 <= estimate.value <= 1:
+    if not (estimate.share and 0 <= estimate.value <= 1):
         return Markup("")
     low, high = (
         estimate.value if math.isnan(end) else min(1.0, max(0.0, end))

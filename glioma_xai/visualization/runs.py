@@ -31,6 +31,7 @@ class Run:
         scores: Path in ``summary.json``, such as ``metrics/test/patient/auc``, to estimate.
         history: Column of ``metrics.csv`` to values by epoch.
         pictures: Name of an overlay of the test split to its file.
+        maps: Archive of relevance maps of the test split; None if there is none.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Run:
     scores: Mapping[str, Estimate]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    maps: Path | None = None
 
     def patient_probabilities(self, split: str = "test") -> dict[str, tuple[int, float]]:
         """Patient to label and probability of the second class; empty for other than two classes.
@@ -134,6 +136,7 @@ def _read(folder: Path) -> Run | str:
         scores=_with_drop(estimates(summary)),
         history=_history(folder / "metrics.csv"),
         pictures={path.stem: path for path in sorted(folder.glob("relevance/test/*.png"))},
+        maps=next(iter(folder.glob("relevance/test/maps.npz")), None),
     )
 
 

@@ -62,8 +62,11 @@ def test_summary_agrees_with_predictions(smoke_run: Path) -> None:
         "removed",
         "swapped",
         "exchanged_any",
+        "exchanged_same_class",
         "exchanged_other_class",
+        "noise_outside",
     }
+    assert set(summary["without_tumour"]) == {"tumour_removed", "background_alone"}
     assert summary["guided_plain_step_ratio"] > 1
     for row in rows:
         total = float(row["probability_LGG"]) + float(row["probability_HGG"])

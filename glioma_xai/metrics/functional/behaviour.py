@@ -6,7 +6,7 @@ between classes) and arrive as probabilities of the same rows in the same order.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -64,7 +64,9 @@ def score_gap(
         level: Confidence level.
 
     Returns:
-        First score minus second; NaN where the score is undefined.
+        First score minus second; NaN where the score is undefined. If no decision differs, the
+        bootstrap would claim certainty; the interval of an accuracy is then the exact one for no
+        success in as many trials as there are patients (Clopper and Pearson 1934), on both sides.
 
     Raises:
         ShapeError: If the conditions do not have the same rows.
@@ -80,7 +82,7 @@ def score_gap(
             f"two conditions must have the same rows: expected {first.shape}, got {second.shape}. "
             "Predict the same samples in the same order under both."
         )
-    return bootstrap_difference(
+    test = bootstrap_difference(
         partial(score, first, classes),
         partial(score, second, classes),
         patients,
@@ -88,6 +90,10 @@ def score_gap(
         seed=seed,
         level=level,
     )
+    if score is accuracy and test.low == test.high == 0.0:
+        bound = 1 - (0.5 - level / 2) ** (1 / len(set(patients)))
+        return replace(test, low=-bound, high=bound, method="no patient differs, exact bound")
+    return test
 
 
 def find_drift(

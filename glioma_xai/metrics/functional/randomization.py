@@ -19,6 +19,7 @@ def weight_randomization(
     generator: torch.Generator,
     similarity: Similarity = rank_correlation,
     cascading: bool = True,
+    most: int | None = None,
 ) -> dict[str, Tensor]:
     """Similarity of the relevance to that of networks with shuffled weights, layer by layer.
 
@@ -32,6 +33,8 @@ def weight_randomization(
         generator: Makes the permutations, on the parameters' device.
         similarity: Of two batches of relevance.
         cascading: Shuffle from the output down to the layer; else that layer alone.
+        most: Compare at no more layers than this, evenly spread from the output to the input, each
+            of a deep network's layers being shuffled all the same; None compares at all.
 
     Returns:
         Name of the layer to similarity (B,), from the output to the input. A faithful method falls
@@ -45,6 +48,8 @@ def weight_randomization(
     shuffled = copy.deepcopy(model)
     layers = [name for name, module in model.named_modules() if any(True for _ in _own(module))]
     found = {}
+    count = len(layers) if most is None else min(most, len(layers))
+    compared = {layers[round(i * (len(layers) - 1) / max(1, count - 1))] for i in range(count)}
     for name in reversed(layers):
         if not cascading:
             shuffled = copy.deepcopy(model)
@@ -53,7 +58,8 @@ def weight_randomization(
                 parameter.numel(), generator=generator, device=generator.device
             ).to(parameter.device)
             parameter.data.copy_(parameter.data.flatten()[order].reshape(parameter.shape))
-        found[name] = similarity(original, explain(shuffled).detach())
+        if name in compared:
+            found[name] = similarity(original, explain(shuffled).detach())
     return found
 
 

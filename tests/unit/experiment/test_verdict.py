@@ -5,11 +5,12 @@ import pytest
 from glioma_xai.experiment.verdict import judge
 
 
-def conditions(trained: float, swapped: float) -> dict[str, object]:
-    return {
-        name: {"patient": {"accuracy": {"value": value}}}
-        for name, value in {"as_trained": trained, "swapped": swapped}.items()
-    }
+def conditions(**accuracies: float) -> dict[str, object]:
+    return {name: {"patient": {"accuracy": {"value": value}}} for name, value in accuracies.items()}
+
+
+def gaps(**drops: float) -> dict[str, dict[str, float]]:
+    return {name: {"value": value} for name, value in drops.items()}
 
 
 @pytest.mark.parametrize(
@@ -24,13 +25,35 @@ def conditions(trained: float, swapped: float) -> dict[str, object]:
     ],
 )
 def test_verdict(trained: float, swapped: float, inside: float, judgement: str, words: str) -> None:
-    verdict = judge(conditions(trained, swapped), {"absolute_relevance_mass": {"value": inside}})
+    verdict = judge(
+        conditions(as_trained=trained, swapped=swapped, exchanged_any=trained),
+        gaps(swapped=trained - swapped, exchanged_any=0.0),
+        {"absolute_relevance_mass": {"value": inside}},
+    )
     assert verdict.judgement == judgement
     assert words in verdict.headline
-    assert f"{swapped:.2f} swapped" in verdict.behaviour
+    assert f"{swapped:.2f} with the shortcut swapped" in verdict.behaviour
+
+
+def test_conditions_without_the_tumour_do_not_count() -> None:
+    verdict = judge(
+        conditions(as_trained=0.9, swapped=0.9),
+        gaps(swapped=0.0, tumour_removed=0.4, background_class=0.3),
+        {"absolute_relevance_mass": {"value": 0.9}},
+    )
+    assert verdict.judgement == "good"
 
 
 def test_without_masks_relevance_is_not_claimed() -> None:
-    verdict = judge(conditions(0.9, 0.9), {"absolute_relevance_mass": {"value": float("nan")}})
+    nothing = {"absolute_relevance_mass": {"value": float("nan")}}
+    verdict = judge(conditions(as_trained=0.9, removed=0.9), gaps(removed=0.0), nothing)
     assert verdict.judgement == "mixed"
     assert "could not be measured" in verdict.relevance
+    verdict = judge(conditions(as_trained=0.9, removed=0.5), gaps(removed=0.4), nothing)
+    assert verdict.headline == "The network decides by something outside the tumour."
+
+
+def test_where_nothing_could_be_changed_nothing_is_claimed() -> None:
+    verdict = judge(conditions(as_trained=0.95), {}, {"absolute_relevance_mass": {"value": 0.9}})
+    assert verdict.judgement == "unknown"
+    assert "Nothing outside the tumour could be changed" in verdict.headline

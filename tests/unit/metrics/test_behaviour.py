@@ -28,6 +28,14 @@ def test_gap_by_hand():
         score_gap(probabilities(same), probabilities(same[:7]), labels, list("aabbccdd"))
 
 
+def test_no_different_decision_is_no_certainty():
+    """0 of 10 patients: exact 97.5 % bound 1 - .025 ** (1 / 10), Clopper and Pearson (1934)."""
+    labels, patients = [0, 1] * 10, [str(n // 2) for n in range(20)]
+    gap = score_gap(probabilities(labels), probabilities(labels), labels, patients)
+    assert (gap.difference, gap.p_value) == (0.0, 1.0)
+    assert (gap.low, gap.high) == pytest.approx((-0.3085, 0.3085), abs=1e-4)
+
+
 def test_a_drift_that_hides_is_found_and_named():
     behaviour = [0.5, 0.8, 0.9, 0.88, 0.70, 0.4, 0.16]
     relevance = [0.2, 0.9, 0.94, 0.95, 0.95, 0.96, 0.97]

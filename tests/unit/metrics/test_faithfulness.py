@@ -8,11 +8,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from glioma_xai.errors import ConfigError, ShapeError
-from glioma_xai.metrics.functional.agreement import (
-    agreement_matrix,
-    rank_correlation,
-    structural_similarity,
-)
+from glioma_xai.metrics.functional.agreement import rank_correlation
 from glioma_xai.metrics.functional.faithfulness import (
     area_between,
     blurred,
@@ -159,29 +155,23 @@ def test_rank_correlation_equals_scipy():
         assert found[row].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_structural_similarity_equals_scikit_image():
-    """Averaged over all pixels, borders mirrored; scikit-image's own mean leaves the border out."""
-    skimage_metrics = pytest.importorskip("skimage.metrics")
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(2, 1, 24, 24, generator=generator, dtype=torch.float64)
-    b = a + torch.randn(2, 1, 24, 24, generator=generator, dtype=torch.float64)
-    found = structural_similarity(a, b)
-    for row in range(2):
-        first, second = (x[row, 0].numpy() / x[row, 0].abs().max().item() for x in (a, b))
-        _, everywhere = skimage_metrics.structural_similarity(
-            first, second, data_range=2.0, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, full=True,
-        )  # fmt: skip
-        assert found[row].item() == pytest.approx(everywhere.mean(), abs=0.01)
-    assert structural_similarity(a, a).tolist() == pytest.approx([1.0, 1.0])
-    a[0] = 0
-    assert structural_similarity(a, b).isnan().tolist() == [True, False]
-
-
-def test_agreement_of_networks():
+def test_maps_of_other_samples_are_refused():
     a = torch.randn(4, 1, 6, 6)
-    matrix = agreement_matrix([a, 2 * a, -a])
-    expected = torch.tensor([[1, 1, -1], [1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
-    torch.testing.assert_close(matrix, expected, atol=1e-5, rtol=0)
     with pytest.raises(ShapeError, match="Explain the same batch twice"):
         rank_correlation(a, a[:1])
+
+
+def test_few_layers_of_a_deep_network_are_compared_and_all_are_shuffled():
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(7)])
+    seen = []
+
+    def explain(network):
+        seen.append([p.clone() for p in network.parameters()])
+        return torch.randn(2, 1, 4, 4)
+
+    generator = torch.Generator().manual_seed(0)
+    found = weight_randomization(model, explain, generator=generator, most=3)
+    assert list(found) == ["6", "3", "0"]
+    original, *_, last = seen
+    assert all(not torch.equal(a, b) for a, b in zip(original, last, strict=True))

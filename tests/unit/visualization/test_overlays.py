@@ -36,9 +36,8 @@ def texts(figure):
 def test_radiological_view():
     ras = np.zeros((4, 5), dtype=np.float32)
     ras[3, 4] = 1  # the patient's right, in front
-    assert to_display(ras, "ras").shape == (5, 4)
-    assert to_display(ras, "ras")[0, 0] == 1  # upper left
-    assert to_display(ras, "display") is ras
+    assert to_display(ras).shape == (5, 4)
+    assert to_display(ras)[0, 0] == 1  # upper left
 
 
 def test_panels_show_each_modality_and_the_sum():
@@ -83,9 +82,9 @@ def test_an_empty_map_can_be_drawn(values):
 
 def test_sides_are_marked_only_where_they_are_known():
     assert {"R", "L"} <= set(texts(draw()))
-    figure = draw(orientation="display")
+    figure = draw(sides_known=False)
     assert not {"R", "L"} & set(texts(figure))
-    assert any("side unknown" in text for text in texts(figure))
+    assert any("sides unknown" in text for text in texts(figure))
 
 
 def test_tumour_is_outlined_or_said_to_be_missing():

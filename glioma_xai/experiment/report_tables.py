@@ -1,0 +1,199 @@
+"""From results to the tables of the report that stand behind the main numbers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from glioma_xai.experiment.faithfulness import Faithfulness
+from glioma_xai.experiment.results import RunResults
+from glioma_xai.experiment.scores import Fields
+from glioma_xai.experiment.verdict import condition_words
+from glioma_xai.visualization.charts import line_chart
+from glioma_xai.visualization.contents import Estimate, ScoreTable
+
+
+def estimate(fields: Mapping[str, Any], *, share: bool = True, note: str = "") -> Estimate:
+    """An interval of the results as the report shows it."""
+    value, low, high = (float(fields[name]) for name in ("value", "low", "high"))
+    return Estimate(value, low, high, note or str(fields.get("method", "")), share=share)
+
+
+def behaviour_rows(results: RunResults) -> dict[str, dict[str, Estimate]]:
+    """Condition in words to accuracy, what it loses, and AUC, all by patient."""
+    behaviour = results.behaviour
+    rows: dict[str, dict[str, Estimate]] = {}
+    for name, scores in {**behaviour.scores, **behaviour.without_tumour}.items():
+        patient = scores["patient"]
+        row = {"accuracy, by patient": estimate(patient["accuracy"])}
+        if name in behaviour.gaps:
+            row["accuracy lost"] = estimate(behaviour.gaps[name], share=False)
+        row["auc, by patient"] = estimate(patient["auc"])
+        rows[condition_words(name)] = row
+    return rows
+
+
+def behaviour_notes(results: RunResults) -> list[str]:
+    """What must be said below the table of conditions."""
+    behaviour = results.behaviour
+    notes = []
+    if behaviour.without_tumour:
+        notes.append(
+            "The last rows take the tumour away: near chance is wanted there, and they do not "
+            "enter the verdict. The hole that is left may still tell the tumour's size and place."
+        )
+    if "background_class" in behaviour.gaps:
+        gap = estimate(behaviour.gaps["background_class"])
+        notes.append(
+            "What the background says about the class (accuracy on backgrounds of the same class "
+            f"less that on backgrounds of any class): {_range(gap)}."
+        )
+    notes += [
+        f"{condition_words(name).capitalize()}: left out, because {reason}."
+        for name, reason in behaviour.left_out.items()
+    ]
+    return notes
+
+
+def further_tables(results: RunResults) -> list[ScoreTable]:
+    """Threshold and calibration, sites, reliability, faithfulness: those that there are."""
+    tables = [_decision(results), _sites(results), *_reliability(results)]
+    if results.faithfulness is not None:
+        tables += _faithfulness(results.faithfulness)
+    return [table for table in tables if table is not None]
+
+
+def _decision(results: RunResults) -> ScoreTable | None:
+    decision, decided = results.decision, results.decided
+    if not decided:
+        return None
+    as_it_is = results.metrics[results.split]["patient"]
+    rows: dict[str, dict[str, Estimate]] = {}
+    names = ("sensitivity", "specificity", "accuracy")
+    if not math.isnan(decision.threshold):
+        rows["threshold 0.5"] = {name: estimate(as_it_is[name]) for name in names}
+        rows[f"threshold {decision.threshold:.3f}"] = {
+            name: estimate(decided[f"patient_{name}"]) for name in names
+        }
+    for level in ("slice", "patient"):
+        for key, words in (("ece", "as it is"), ("ece_after_temperature", "tempered")):
+            if f"{level}_{key}" in decided:
+                found = estimate(decided[f"{level}_{key}"])
+                rows[f"calibration by {level}, {words}"] = {"ece": found}
+    chosen = []
+    if not math.isnan(decision.threshold):
+        chosen.append(
+            f"The threshold {decision.threshold:.3f} of the probability by patient has the best "
+            f"balanced accuracy on the {decision.patients} validation patients."
+        )
+    if not math.isnan(decision.temperature):
+        chosen.append(
+            f"Temperature {decision.temperature:.2f}, fitted on the validation slices, divides the "
+            "logits: above 1 the network was too sure."
+        )
+    text = " ".join([*chosen, decision.note])
+    return ScoreTable("Threshold and calibration", text, rows, "by patient")
+
+
+def _sites(results: RunResults) -> ScoreTable | None:
+    groups: Any = results.groups
+    if not groups:
+        return None
+    rows = {
+        f"{site} ({scores['accuracy']['samples']} patients)": {
+            name: estimate(scores[name])
+            for name in ("accuracy", "sensitivity", "specificity")
+            if name in scores
+        }
+        for site, scores in groups["sites"].items()
+    }
+    text = "No site has the five patients that a comparison needs."
+    if groups["worst"] is not None:
+        worst = groups["worst"]
+        text = (
+            f"Lowest accuracy: {worst['site']}, {_range(estimate(worst))}. The lowest of several "
+            "small groups is low by chance alone: read its interval."
+        )
+    return ScoreTable("By site", text, rows, "site")
+
+
+def _reliability(results: RunResults) -> list[ScoreTable]:
+    tables = []
+    for level, found in results.reliability.items():
+        title = f"Reliability of one prediction, by {level}"
+        if found.reason:
+            if level == "patient":
+                tables.append(ScoreTable(title, f"Not judged: {found.reason}.", {}))
+            continue
+        rows: dict[str, dict[str, Estimate]] = {}
+        for name in found.curves:
+            rows[name.replace("_", " ")] = {"area": estimate(found.scores[name])}
+            if f"{name}_less_confidence" in found.scores:
+                difference = estimate(found.scores[f"{name}_less_confidence"], share=False)
+                rows[name.replace("_", " ")]["less that of confidence"] = difference
+        text = (
+            f"Learnt from {found.errors} wrong of {found.rows} validation rows, from where the "
+            "relevance of the predicted class lies and how sure the softmax is. The area under "
+            "risk and coverage is the mean error rate over all shares of predictions that could be "
+            "kept: lower is better, and a difference below 0 beats the softmax alone. The column "
+            "reliability of predictions.csv is that of the logistic model."
+        )
+        chart = line_chart(
+            {name.replace("_", " "): curve for name, curve in found.curves.items()},
+            "share of predictions kept",
+            "error rate among them",
+        )
+        tables.append(ScoreTable(title, text, rows, "sorted by", chart=chart))
+    return tables
+
+
+def _faithfulness(found: Faithfulness) -> list[ScoreTable]:
+    count = f"{found.samples} patients, one sample each."
+    tables = []
+    for fill, areas in found.areas.items():
+        curves = found.curves[fill]
+        steps = len(curves["random"])
+        shares = [step / (steps - 1) for step in range(steps)]
+        chart = line_chart(
+            {_ORDERS[order]: (shares, values) for order, values in curves.items()},
+            "share of regions replaced",
+            "explained score, logit",
+        )
+        text = (
+            f"Regions are replaced ({fill}) in the order of their relevance, and the explained "
+            f"score is watched. {count} Area between the curve of a random order and that order: "
+            "above 0 for most relevant first and below 0 for least relevant first if relevance "
+            "finds what the network uses."
+        )
+        rows = {
+            name.replace("_", " relevant "): {"area, logit": estimate(area, share=False)}
+            for name, area in areas.items()
+        }
+        title = f"Faithfulness: regions replaced, {fill}"
+        tables.append(ScoreTable(title, text, rows, "order", chart=chart))
+    layers: Mapping[str, Fields] = found.similarity
+    tables.append(
+        ScoreTable(
+            "Faithfulness: shuffled weights",
+            f"Rank correlation of relevance with that of the network whose weights are shuffled "
+            f"from the output down to the layer. {count} It must fall: a map that stays explains "
+            "no weights. Compare methods rather than levels.",
+            {
+                name: {"rank correlation": estimate(fields, share=False)}
+                for name, fields in layers.items()
+            },
+            "down to layer",
+        )
+    )
+    return tables
+
+
+_ORDERS = {
+    "most": "most relevant first",
+    "least": "least relevant first",
+    "random": "random order",
+}
+
+
+def _range(found: Estimate) -> str:
+    text = f"{found.value:.3f}"
+    return text if math.isnan(found.low) else f"{text} ({found.low:.3f} to {found.high:.3f})"
