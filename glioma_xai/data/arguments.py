@@ -35,8 +35,8 @@ class DataArguments(pl.LightningDataModule):
         allow_outside_root: True lets a manifest's file names leave the root.
         classes: Class names; the index is the label.
         modalities: Channels in order; for a file with all channels, their names in its order.
-        label_values: Mask value of necrosis, oedema, non_enhancing, enhancing or tumour; None tells
-            it from the masks.
+        label_values: Mask value of necrosis, oedema, non_enhancing, enhancing, cavity, tumour; None
+            tells it from the masks.
         region: whole_tumour, tumour_core or enhancing_tumour.
         spatial_dims: 2 for axial slices, 3 for volumes.
         spatial_size: Pixels left to right, back to front[, foot to head]; None keeps the file's.

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from glioma_xai.errors import ConfigError
 
 Region = Literal["whole_tumour", "tumour_core", "enhancing_tumour"]
-PARTS = ("necrosis", "oedema", "non_enhancing", "enhancing", "tumour")
+TUMOUR_PARTS = ("necrosis", "oedema", "non_enhancing", "enhancing", "tumour")
+PARTS = (*TUMOUR_PARTS, "cavity")
+"""What a mask value can mean; the cavity that surgery left is annotated, but no tumour."""
 REGIONS: Mapping[str, tuple[str, ...]] = {
-    "whole_tumour": PARTS,
+    "whole_tumour": TUMOUR_PARTS,
     "tumour_core": ("necrosis", "non_enhancing", "enhancing"),
     "enhancing_tumour": ("enhancing",),
 }
@@ -22,7 +24,8 @@ def region_values(label_values: Mapping[str, int] | None, region: str) -> frozen
 
     Args:
         label_values: Mask value of each part of the tumour (``necrosis``, ``oedema``,
-            ``non_enhancing``, ``enhancing``, or ``tumour`` where parts are not told apart).
+            ``non_enhancing``, ``enhancing``, ``cavity``, or ``tumour`` where parts are not told
+            apart).
         region: ``whole_tumour``, ``tumour_core`` or ``enhancing_tumour``.
 
     Raises:

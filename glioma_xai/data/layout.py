@@ -15,9 +15,10 @@ LABEL_SCHEMES: Mapping[str, Mapping[str, int]] = {
     "brats2015": {"necrosis": 1, "oedema": 2, "non_enhancing": 3, "enhancing": 4},
     "brats2018": {"necrosis": 1, "oedema": 2, "enhancing": 4},
     "brats2023": {"necrosis": 1, "oedema": 2, "enhancing": 3},
+    "brats2024": {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4},
     "msd": {"oedema": 1, "non_enhancing": 2, "enhancing": 3},
 }
-"""Mask values of BraTS to 2016, BraTS to 2021 and UCSF-PDGM, BraTS from 2023, and MSD Task01."""
+"""BraTS to 2016; to 2021 and UCSF-PDGM; 2023; 2024 (after surgery); and MSD Task01."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ def _scheme_of(
     closest = {name: s for name, s in fitting.items() if len(s) == fewest}
     if edition is not None and "brats2023" in closest:
         return LABEL_SCHEMES["brats2023"]
+    if edition == "brats2023" and "brats2024" in closest:  # the ids are alike
+        return LABEL_SCHEMES["brats2024"]
     regions = {region_values(scheme, region) for scheme in closest.values()}
     if len(regions) > 1:
         raise CohortError(
@@ -92,7 +94,9 @@ def _scheme_of(
 
 def _surprise(values: Mapping[str, int] | None, edition: str | None) -> tuple[Problem, ...]:
     """Warn if the masks do not use the scheme that the ids promise."""
-    if edition is None or values is None or values == LABEL_SCHEMES[edition]:
+    if edition is None or values is None:
+        return ()
+    if values["enhancing"] == LABEL_SCHEMES[edition]["enhancing"]:
         return ()
     expected = f"enhancing tumour as {LABEL_SCHEMES[edition]['enhancing']}, as in {edition}"
     fix = "Set data.label_values if that is wrong."

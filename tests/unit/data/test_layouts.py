@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from glioma_xai.data import GliomaDataModule
+from glioma_xai.data.labels import region_values
 from glioma_xai.data.layout import LABEL_SCHEMES, Listing
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
@@ -164,7 +165,7 @@ def labelled(folder: Path, values: tuple[int, ...], edition: str | None = None) 
     ("values", "edition", "region", "scheme"),
     [
         ((1, 2, 4), None, "enhancing_tumour", "brats2018"),
-        ((1, 2, 3, 4), None, "tumour_core", "brats2015"),
+        ((1, 2, 3, 4), "brats2023", "whole_tumour", "brats2024"),
         ((1, 2), "brats2018", "tumour_core", "brats2018"),
         ((1, 2), "brats2023", "tumour_core", "brats2023"),
         ((1, 2, 3), "brats2023", "enhancing_tumour", "brats2023"),
@@ -185,6 +186,11 @@ def test_masks_that_break_the_edition_s_promise_are_named(tmp_path: Path):
     )
 
 
+def test_a_cavity_is_annotated_but_no_tumour():
+    values = region_values(LABEL_SCHEMES["brats2024"], "whole_tumour")
+    assert values == {1, 2, 3}
+
+
 def test_masks_of_one_value_need_no_scheme(tmp_path: Path):
     assert with_label_values(labelled(tmp_path, (255,)), "whole_tumour").label_values is None
     with pytest.raises(ConfigError, match=r"region=tumour_core needs data\.label_values, got null"):
@@ -196,6 +202,8 @@ def test_impossible_and_ambiguous_masks_are_refused(tmp_path: Path):
         with_label_values(labelled(tmp_path, (1, 5, 7)), "whole_tumour")
     with pytest.raises(CohortError, match=r"mask values 1, 2, 3 must tell what tumour_core is"):
         with_label_values(labelled(tmp_path, (1, 2, 3)), "tumour_core")
+    with pytest.raises(CohortError, match=r"mean something else in brats2015 and brats2024"):
+        with_label_values(labelled(tmp_path, (1, 2, 3, 4)), "whole_tumour")
     known = with_label_values(labelled(tmp_path, (1, 2, 3)), "whole_tumour")
     assert set((known.label_values or {}).values()) == {1, 2, 3}
 

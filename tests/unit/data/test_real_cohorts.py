@@ -57,7 +57,7 @@ def test_labels_of_a_volume_are_those_that_its_source_counts(tmp_path: Path):
             manifest=str(tmp_path / "m.csv"),
             allow_outside_root=True,
             modalities=["flair", "t1ce"],
-            label_values=SCHEME if region == "tumour_core" else None,
+            label_values=SCHEME,
             region=region,
             spatial_dims=3,
             spatial_size=None,
