@@ -14,7 +14,7 @@ class SubjectError(GliomaXaiError, ValueError):
 
 
 class CohortError(GliomaXaiError, ValueError):
-    """A cohort as a whole cannot be used: missing folder, one class only, split too small, leakage."""
+    """A cohort as a whole cannot be used: missing folder, one class, split too small, leakage."""
 
 
 class ConfigError(GliomaXaiError, ValueError):

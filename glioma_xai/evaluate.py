@@ -1,4 +1,4 @@
-"""Evaluate a finished run, on its own or on other data: ``python -m glioma_xai.evaluate run=...``."""
+"""Evaluate a finished run, on its own or on other data: ``glioma_xai.evaluate run=...``."""
 
 import sys
 

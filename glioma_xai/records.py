@@ -19,7 +19,7 @@ class Subject:
     """One scan of one patient (a volume), or one image of a 2-D cohort.
 
     Args:
-        subject_id: Unique in the cohort; for a 2-D image the patient and the slice, joined by ``_``.
+        subject_id: Unique in the cohort; for a 2-D image the patient and the slice, joined by `_`.
         patient_id: Groups scans that must stay in one split.
         label: Class index into ``data.classes``; None if the grade is unknown.
         images: File of each modality; or one entry ``"image"`` for a file with all channels.

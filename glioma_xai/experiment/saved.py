@@ -72,8 +72,8 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
     """Read a run's config and apply the ``data`` overrides of a command line.
 
     ``data=<name>`` replaces the data's config, except for what the network needs (channels, size,
-    spacing, ...), which stays the run's unless overridden; without it ``data.<key>=`` changes the
-    run's own data.
+    spacing, ...), which stays the run's unless overridden, and tests on the whole of
+    it; without it ``data.<key>=`` changes the run's own data.
 
     Raises:
         ConfigError: For an unknown key.
@@ -92,6 +92,9 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
         for key in _OF_THE_NETWORK:
             if key not in given:
                 fresh[key] = config.data[key]
+        if not given & {"test_share", "splits_file", "test_sites"}:
+            fresh.test_share = 1.0  # a foreign cohort has nothing to train on
+        config.class_weights = "none"
         config.data = fresh
     else:
         _change_data(config, wanted)

@@ -35,7 +35,9 @@ def compose(*overrides: str) -> DictConfig:
     "override",
     [f"{group}={choice}" for group in GROUPS for choice in choices(group)]
     + [
-        f"+{group}={choice}" for group in ("experiment", "sweep", "debug") for choice in choices(group)
+        f"+{group}={choice}"
+        for group in ("experiment", "sweep", "debug")
+        for choice in choices(group)
     ],
 )
 def test_every_choice_composes_and_fits_its_schema(override: str) -> None:
@@ -51,7 +53,10 @@ def test_groups_are_all_tested() -> None:
     ("override", "message"),
     [
         ("data.shortcutt=none", r"data\.shortcutt: no such key\. Did you mean data\.shortcut\?"),
-        ("los.guidance_weight=1", r"los\.guidance_weight: no such key\. Did you mean loss\.guidance"),
+        (
+            "los.guidance_weight=1",
+            r"los\.guidance_weight: no such key\. Did you mean loss\.guidance",
+        ),
         ("model=smal_cnn", r"model=smal_cnn: no such choice\. Did you mean small_cnn\?"),
         ("+experiment=lrp_guidet", r"Did you mean lrp_guided\?"),
         ("modle=small_cnn", r"modle: no such key\. Did you mean model\?"),
@@ -65,16 +70,28 @@ def test_a_misspelt_override_names_the_nearest(override: str, message: str) -> N
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+model.dropuot=0.1", r"model\.dropuot: .*SmallCNN takes no such argument\. Did you mean dro"),
-        ("+loss.guidance_wieght=1", r"loss\.guidance_wieght: no such key\. Did you mean guidance_we"),
+        (
+            "+model.dropuot=0.1",
+            r"model\.dropuot: .*SmallCNN takes no such argument\. Did you mean dro",
+        ),
+        (
+            "+loss.guidance_wieght=1",
+            r"loss\.guidance_wieght: no such key\. Did you mean guidance_we",
+        ),
         ("+sed=1", r"sed: no such key\. Did you mean seed\?"),
         ("data.batch_size=many", r"data\.batch_size: .*found 'many'"),
         ("trainer.max_epochs=few", r"trainer\.max_epochs: .*found 'few'"),
         ("loss.probe=mixt", r"loss\.probe: .*'mixed'.*found 'mixt'"),
         ("attribution.target=lable", r"attribution\.target: .*'label'.*found 'lable'"),
-        ("attribution.composite=epsilon_pluss", r"no composite is called .*Did you mean epsilon_plus"),
+        (
+            "attribution.composite=epsilon_pluss",
+            r"no composite is called .*Did you mean epsilon_plus",
+        ),
         ("loss.guidance_weight=1", r"loss\.guidance: expected a guidance loss"),
-        ("model._target_=my_package.Net", r"model\._target_: .*found my_package\.Net\. Install my_p"),
+        (
+            "model._target_=my_package.Net",
+            r"model\._target_: .*found my_package\.Net\. Install my_p",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_is_built(override: str, message: str) -> None:
