@@ -1,7 +1,9 @@
 """One run: seed, data, network, training, evaluation, report."""
 
 import json
+import logging
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
     Raises:
         GliomaXaiError: For what a user can mend; ``status.json`` then says ``failed``.
     """
+    _hush()
     status = RunStatus(folder)
     status.update()
     loggers: list[Logger] = []
@@ -155,6 +158,13 @@ def resume_run(folder: Path, overrides: Sequence[str], *, multirun: bool) -> Non
             f"{folder}: expected an unfinished run, found a finished one. Nothing to do."
         )
     run(config, folder, resume=True)
+
+
+def _hush() -> None:
+    """Keep other libraries' hints off the terminal; their warnings about this run stay."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
 
 
 def _log_config(config: DictConfig, loggers: Sequence[Logger]) -> None:
