@@ -32,8 +32,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 LABELS = torch.tensor([0, 2])
 
 
-def images(dims: int) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
+def images(dims: int, seed: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
     return torch.randn((2, *SIZES[dims]), generator=generator, dtype=torch.float64)
 
 
@@ -93,22 +93,29 @@ def test_weight_gradients(net: str, dims: int, composite: str, train: bool) -> N
         composite, model, input_shape=SIZES[dims], epsilon=1e-2, stabilizer=1e-2
     )
 
-    def value(create_graph: bool) -> Tensor:
-        torch.manual_seed(11)
-        _, relevance = compute_relevance(
-            model,
-            images(dims),
-            built,
-            labels=LABELS,
-            target="contrastive",
-            create_graph=create_graph,
-            update_statistics=False,
-        )
-        return LOSSES["energy"](relevance).sum()
+    shares = []
+    for seed in range(2, 10):  # images that lie on a kink are exchanged for others
 
-    found = compare(model, value, own_directions=False)
-    print(f"{net} {dims}-D {composite}: worst {found.worst:.0e}, kinks {found.kinks:.0%}")
-    assert found.worst <= 1e-6
+        def value(create_graph: bool, seed: int = seed) -> Tensor:
+            torch.manual_seed(11)
+            _, relevance = compute_relevance(
+                model,
+                images(dims, seed),
+                built,
+                labels=LABELS,
+                target="contrastive",
+                create_graph=create_graph,
+                update_statistics=False,
+            )
+            return LOSSES["energy"](relevance).sum()
+
+        found = compare(model, value, own_directions=False)
+        print(f"{net} {dims}-D {composite} {seed}: {found.worst:.0e}, {found.kinks:.0%} kinks")
+        assert found.worst <= 1e-6
+        shares.append(found.kinks)
+        if found.kinks <= 0.1:
+            break
+    assert min(shares) <= 0.1
 
 
 @pytest.mark.exact
