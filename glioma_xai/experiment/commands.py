@@ -4,23 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import nibabel as nib
-import torch
-from torch.utils.data import default_collate
-
 from glioma_xai.config import check_config, compose_config
-from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment import instantiate
-from glioma_xai.experiment.cases import draw_cases, save_figures
+from glioma_xai.experiment.cases import file_name
+from glioma_xai.experiment.explanation import explain_subject
 from glioma_xai.experiment.launch import folder_of, split_arguments, value_of
-from glioma_xai.experiment.lifecycle import write_json
 from glioma_xai.experiment.report import headline, write_results
-from glioma_xai.experiment.results import evaluate_splits, read_validation
+from glioma_xai.experiment.results import evaluate_splits, read_iou_threshold, read_validation
 from glioma_xai.experiment.saved import load_module, open_run
-from glioma_xai.metrics.functional.localization import localization_scores
-from glioma_xai.records import SPLITS, Batch
-from glioma_xai.training.module import GuidedClassifier
+from glioma_xai.records import SPLITS
 
 
 def _options(arguments: Sequence[str], *keys: str) -> tuple[dict[str, str | None], list[str]]:
@@ -61,6 +54,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         splits=(split,),
         epoch=epoch,
         validation=read_validation(folder),
+        iou_threshold=read_iou_threshold(folder),
         faithfulness=_yes(own["faithfulness"], key="faithfulness"),
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
@@ -84,54 +78,9 @@ def explain(arguments: Sequence[str]) -> None:
     data = instantiate.build_data(saved.config)
     data.setup("predict" if saved.other_data else "test")
     module, _ = load_module(saved, data)
-    output = Path(own["output"] or folder / "explanations" / subject)
+    output = Path(own["output"] or folder / "explanations" / file_name(subject))
     explain_subject(module, data, subject, output=output)
     print(f"explanation of {subject}: {output}")
-
-
-def explain_subject(
-    module: GuidedClassifier, data: GliomaDataModule, subject: str, *, output: Path
-) -> None:
-    """Write ``relevance.nii.gz``, one PNG a slice, and ``explanation.json``."""
-    batch: Batch = default_collate(data.sample(subject))
-    logits, maps = module.attribution.measure(module.model, batch["image"], batch["label"])
-    probabilities = logits.double().softmax(dim=1)
-    label = int(batch["label"][0])
-    output.mkdir(parents=True, exist_ok=True)
-    scores = localization_scores(maps, batch["lesion_mask"], brain_mask=batch["brain_mask"])
-    mean = probabilities.mean(dim=0)
-    shares = maps.abs().flatten(2).sum(dim=(0, 2))
-    write_json(
-        output / "explanation.json",
-        {
-            "subject": subject,
-            "patient": batch["patient_id"][0],
-            "target": module.attribution.measured_target(batch["label"]),
-            "composite": module.attribution.composite,
-            "classes": list(data.classes),
-            "probabilities": dict(zip(data.classes, mean.tolist(), strict=True)),
-            "prediction": data.classes[int(mean.argmax())],
-            "label": data.classes[label] if label >= 0 else None,
-            "slices": [
-                {
-                    "slice": int(batch["slice_index"][i]),
-                    "probabilities": probabilities[i].tolist(),
-                    **{name: float(values[i]) for name, values in scores.items()},
-                }
-                for i in range(len(maps))
-            ],
-            "modality_shares": dict(
-                zip(data.modalities, (shares / shares.sum()).tolist(), strict=True)
-            ),
-            "orientation": "relevance.nii.gz lies on the subject's own grid, summed over channels",
-        },
-    )
-    sums = maps.sum(dim=1)
-    image = data.restore(batch["subject_id"][0], sums, [int(i) for i in batch["slice_index"]])
-    nib.save(image, output / "relevance.nii.gz")
-    with torch.enable_grad():
-        figures = draw_cases(module, batch, classes=data.classes, modalities=data.modalities)
-    save_figures(figures, output)
 
 
 def check(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from glioma_xai.experiment.evaluation import patient_table, probabilities_of
 from glioma_xai.experiment.scores import Fields
-from glioma_xai.metrics.functional.calibration import BOUNDS, apply_temperature, fit_temperature
+from glioma_xai.metrics.functional.calibration import apply_temperature, fit_temperature
 from glioma_xai.metrics.functional.classification import (
     classification_intervals,
     expected_calibration_error,
@@ -53,12 +53,11 @@ def decide(validation: pd.DataFrame | None, classes: Sequence[str]) -> Decision:
         threshold = choose_threshold(
             probabilities_of(patients, classes), patients["label"].to_numpy()
         )
-    temperature = fit_temperature(
-        _log(probabilities_of(validation, classes)), validation["label"].to_numpy()
-    )
+    rows, labels = probabilities_of(validation, classes), validation["label"].to_numpy()
+    temperature = fit_temperature(_log(rows), labels)
     note = ""
-    if temperature < 1.01 * BOUNDS[0]:
-        note = "Validation has no error to learn the temperature from; it is at its lower bound."
+    if (rows.argmax(axis=1) == labels).all():
+        note = "Validation has no error to learn the temperature from: any low one fits it."
     return Decision(threshold, temperature, len(patients), note)
 
 

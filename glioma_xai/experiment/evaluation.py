@@ -1,5 +1,6 @@
 """A trained network on the samples of a split: one row a sample, one row a patient."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from glioma_xai.experiment.conditions import Change
 from glioma_xai.metrics.functional.decisions import aggregate_by_patient, predict
 from glioma_xai.metrics.functional.intervals import Array
 from glioma_xai.metrics.functional.localization import localization_scores
+from glioma_xai.metrics.functional.overlap import intersection_over_union
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import Attribution
 from glioma_xai.training.module import GuidedClassifier
@@ -23,6 +25,7 @@ RELEVANCE_SCORES = (
     "relevance_rank_accuracy",
     "focus_score",
     "pointing_game",
+    "intersection_over_union",
     "negative_share",
     "outside_brain",
     "lesion_share",
@@ -46,6 +49,7 @@ def predict_table(
     classes: Sequence[str],
     change: Change | None = None,
     relevance: bool = True,
+    iou_threshold: float = math.nan,
 ) -> pd.DataFrame:
     """One row a sample: who it is, probability of each class, prediction, relevance scores.
 
@@ -56,6 +60,8 @@ def predict_table(
         change: Turns a batch into the images that the network sees; a column ``changed`` then says
             which images it could change. None leaves them.
         relevance: Measure relevance at the input too, as configured for the run.
+        iou_threshold: Share of a map's highest pixel from which on it is compared with the tumour;
+            NaN leaves that score out.
     """
     module.eval()
     attribution = attribution_at_input(module)
@@ -65,7 +71,9 @@ def predict_table(
         seen = images.to(module.device)
         scores: dict[str, Tensor] = {}
         if relevance:
-            logits, scores = _relevance_scores(module, attribution, seen, batch)
+            logits, scores = _relevance_scores(
+                module, attribution, seen, batch, iou_threshold=iou_threshold
+            )
         else:
             with torch.no_grad():
                 logits = module.model(seen)
@@ -84,7 +92,12 @@ def attribution_at_input(module: GuidedClassifier) -> Attribution:
 
 
 def _relevance_scores(
-    module: GuidedClassifier, attribution: Attribution, images: Tensor, batch: Batch
+    module: GuidedClassifier,
+    attribution: Attribution,
+    images: Tensor,
+    batch: Batch,
+    *,
+    iou_threshold: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and scores of the relevance of the label and of that of the predicted class.
 
@@ -97,6 +110,10 @@ def _relevance_scores(
         localization_scores, lesion_mask=batch["lesion_mask"], brain_mask=batch["brain_mask"]
     )
     scores = score(maps.cpu())
+    if not math.isnan(iou_threshold):
+        scores["intersection_over_union"] = intersection_over_union(
+            maps.cpu(), batch["lesion_mask"], threshold=iou_threshold
+        )
     guesses = logits.argmax(dim=1)
     wrong = (guesses != labels).nonzero()[:, 0]
     if len(wrong) and bool((labels >= 0).all()):

@@ -1,5 +1,7 @@
 """What a run leaves behind: scores, behaviour, predictions.csv, summary.json."""
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,6 +18,7 @@ from glioma_xai.experiment.decision import Decision, decide, score_decision
 from glioma_xai.experiment.evaluation import patient_table, predict_table
 from glioma_xai.experiment.faithfulness import Faithfulness, measure_faithfulness
 from glioma_xai.experiment.lifecycle import versions, write_json
+from glioma_xai.experiment.maps import choose_overlap
 from glioma_xai.experiment.reliability import Reliability, judge_predictions
 from glioma_xai.experiment.scores import Fields, Scores, score_groups, score_relevance, score_table
 from glioma_xai.experiment.verdict import judge
@@ -36,6 +39,8 @@ class RunResults:
         decision: Threshold and temperature that validation chose.
         decided: Scores at that threshold, and calibration before and after.
         groups: Scores by site; empty if fewer than two are known.
+        iou_threshold: Share of a map's highest pixel that validation chose for its overlap with
+            the tumour; NaN if it could not be chosen.
         reliability: Level to the reliability of each prediction.
         faithfulness: Perturbation and shuffled weights; None if not asked for.
         training: How it was trained: monitor, its value, wall time.
@@ -50,6 +55,7 @@ class RunResults:
     decided: Mapping[str, Fields]
     groups: Mapping[str, object]
     reliability: Mapping[str, Reliability]
+    iou_threshold: float = math.nan
     faithfulness: Faithfulness | None = None
     training: Mapping[str, object] = field(default_factory=dict)
 
@@ -71,6 +77,7 @@ def evaluate_splits(
     splits: tuple[Split, ...] = ("validation", "test"),
     epoch: int = -1,
     validation: pd.DataFrame | None = None,
+    iou_threshold: float = math.nan,
     faithfulness: bool = False,
 ) -> RunResults:
     """Scores of each split, and everything else of the last one.
@@ -83,11 +90,20 @@ def evaluate_splits(
         epoch: Epoch that validation chose.
         validation: Predictions of the run's own validation samples, where ``splits`` does not hold
             them; threshold, temperature and reliability are learnt from them.
+        iou_threshold: What validation chose, where ``splits`` does not hold it.
         faithfulness: Perturb images and shuffle weights too.
     """
+    module.eval()
+    if "validation" in splits:
+        iou_threshold = choose_overlap(module, data)
     resamples, seed = int(config.bootstrap), int(config.seed)
     tables: dict[Split, pd.DataFrame] = {
-        split: predict_table(module, data.evaluation_loader(split), classes=data.classes)
+        split: predict_table(
+            module,
+            data.evaluation_loader(split),
+            classes=data.classes,
+            iou_threshold=iou_threshold,
+        )
         for split in splits
     }
     judged = splits[-1]
@@ -115,6 +131,7 @@ def evaluate_splits(
         reliability=judge_predictions(
             known, rows, classes=data.classes, resamples=resamples, seed=seed
         ),
+        iou_threshold=iou_threshold,
         faithfulness=measure_faithfulness(
             module, data, split=judged, resamples=resamples, seed=seed
         )
@@ -155,6 +172,17 @@ def read_validation(run: Path) -> pd.DataFrame | None:
     return rows.reset_index(drop=True) if len(rows) else None
 
 
+def read_iou_threshold(run: Path) -> float:
+    """The threshold of the overlap that a run's validation chose; NaN if it has none.
+
+    Args:
+        run: The run's folder.
+    """
+    path = run / "summary.json"
+    value = json.loads(path.read_text()).get("iou_threshold") if path.is_file() else None
+    return math.nan if value is None else float(value)
+
+
 def summary(
     results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path
 ) -> dict[str, Any]:
@@ -181,6 +209,7 @@ def summary(
         "verdict": asdict(judge(behaviour.scores, behaviour.gaps, relevance)),
         "drift": None if drift is None else asdict(drift),
         "decision": asdict(results.decision) | {results.split: results.decided},
+        "iou_threshold": results.iou_threshold,
         "groups": results.groups,
         "reliability": {
             level: {"errors": r.errors, "rows": r.rows, "reason": r.reason, **r.scores}

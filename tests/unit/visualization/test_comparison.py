@@ -223,3 +223,28 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         "cannot be read",
         "config.yaml is missing",
     ]
+
+
+def rank_correlation(first, second):
+    return np.array(
+        [
+            stats.spearmanr(a.ravel(), b.ravel()).statistic
+            for a, b in zip(first, second, strict=True)
+        ]
+    )
+
+
+def test_seeds_are_compared_on_the_test_cases_that_they_share(sweep, tmp_path):
+    """Two of three runs share one case, on which they are opposite; the third shares both."""
+    ramp = np.arange(6, dtype=np.float16).reshape(2, 3)
+    stored = [{"a_0": ramp}, {"a_0": -ramp, "b_1": ramp}, {"a_0": ramp, "b_1": ramp, "c_2": ramp}]
+    for seed, maps in enumerate(stored):
+        np.savez_compressed(sweep / f"3{seed}" / "relevance/test/maps.npz", **maps)
+    page = compare_runs([sweep], tmp_path, similarity=rank_correlation).read_text()
+    assert "Agreement between seeds" in page
+    assert "0.000 (-1.000 to 1.000)" in page  # pairs: -1; 1; the mean of -1 and 1
+    assert "3 pairs of runs, 4 pairs of maps" in page
+    assert "Agreement" not in compare_runs([sweep], tmp_path).read_text()
+    (sweep / "31/relevance/test/maps.npz").write_bytes(b"PK broken")
+    with pytest.raises(RunError, match="expected an archive of relevance maps"):
+        compare_runs([sweep], tmp_path, similarity=rank_correlation)

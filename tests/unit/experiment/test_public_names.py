@@ -1,0 +1,70 @@
+"""Nothing of a user's folders reaches the report, and ids become safe file names."""
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from glioma_xai.experiment.cases import file_name
+from glioma_xai.experiment.explanation import modality_shares, shares_of_parts
+from glioma_xai.experiment.report import _without_folders, public_settings
+from glioma_xai.records import Problem
+
+
+@pytest.mark.parametrize("name", ["BraTS-GLI_0017_4", "2013.001"])
+def test_plain_ids_stay_as_they_are(name: str) -> None:
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a b", "a/b", "ü", "", ".", "x" * 300])
+def test_other_ids_become_one_safe_name(name: str) -> None:
+    safe = file_name(name)
+    assert "/" not in safe
+    assert not safe.startswith(".")
+    assert 0 < len(safe) < 120
+    assert safe.isascii()
+
+
+def test_ids_that_look_alike_stay_apart() -> None:
+    assert len({file_name(name) for name in ("a/b", "a b", "a_b")}) == 3
+
+
+def test_only_the_last_part_of_a_path_is_shown() -> None:
+    config = OmegaConf.create(
+        {
+            "seed": 3,
+            "paths": {"root": "/home/jane/runs", "cache": "${oc.env:X,.cache}"},
+            "data": {"root": "C:\\Users\\jane\\brats", "manifest": "hers/jane/cohort.csv"},
+            "model": {"weights": "/home/jane/w.ckpt", "shape": [1, 2]},
+        }
+    )
+    shown = public_settings(config)
+    assert shown["paths.root"] == "runs"
+    assert shown["data.root"] == "brats"
+    assert shown["data.manifest"] == "cohort.csv"
+    assert shown["model.weights"] == "w.ckpt"
+    assert (shown["seed"], shown["model.shape"]) == (3, [1, 2])
+    assert "jane" not in str(shown)
+
+
+def test_problems_name_files_from_the_cohort_s_folder_on() -> None:
+    config = OmegaConf.create(
+        {"data": {"root": "/home/jane/brats", "manifest": None}, "paths": {"cache": ".cache"}}
+    )
+    problem = Problem("/home/jane/brats/HGG/a/a_t1.nii.gz", "a file", "none", "Restore it.")
+    assert _without_folders(problem, config).where == "HGG/a/a_t1.nii.gz"
+
+
+def test_shares_of_the_parts_of_a_tumour_by_hand() -> None:
+    mass = np.array([1.0, 2.0, 3.0, 4.0]).reshape(4, 1, 1)
+    labels = np.array([0, 1, 4, 4], dtype=np.float32).reshape(4, 1, 1)
+    shares = shares_of_parts(mass, labels, {"necrosis": 1, "oedema": 2, "enhancing": 4})
+    assert shares == pytest.approx(
+        {"necrosis": 0.2, "oedema": 0.0, "enhancing": 0.7, "elsewhere": 0.1}
+    )
+    assert all(np.isnan(v) for v in shares_of_parts(0 * mass, labels, {"necrosis": 1}).values())
+
+
+def test_modality_shares_count_inhibition() -> None:
+    torch = pytest.importorskip("torch")
+    maps = torch.tensor([[1.0, -1.0], [-3.0, 3.0]]).view(1, 2, 2, 1)
+    assert modality_shares(maps, ["t1", "flair"]) == {"t1": 0.25, "flair": 0.75}
