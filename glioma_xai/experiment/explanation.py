@@ -58,6 +58,8 @@ def _explain_scan(
     mean, label = probabilities.mean(dim=0), int(batch["label"][0])
     scores = localization_scores(maps, batch["lesion_mask"], brain_mask=batch["brain_mask"])
     subject, slices = batch["subject_id"][0], batch["slice_index"].tolist()
+    planar = data.cohort.entry(subject).subject.slice_index is not None  # a file of one slice
+    in_file = [] if planar else slices
     modality = modality_shares(maps, channel_names(data))
     output.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -81,11 +83,11 @@ def _explain_scan(
             ],
             "modality_shares": modality,
             "modality_note": _EVEN if np.ptp(list(modality.values())) < 1e-6 else "",
-            "region_shares": region_shares(data, subject, maps, slices),
+            "region_shares": region_shares(data, subject, maps, in_file),
             "orientation": "relevance.nii.gz lies on the subject's own grid, summed over channels",
         },
     )
-    nib.save(data.restore(subject, maps.sum(dim=1), slices), output / "relevance.nii.gz")
+    nib.save(data.restore(subject, maps.sum(dim=1), in_file), output / "relevance.nii.gz")
     with torch.enable_grad():
         figures = draw_cases(
             module,

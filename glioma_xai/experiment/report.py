@@ -21,7 +21,7 @@ from glioma_xai.experiment.report_tables import (
     further_tables,
 )
 from glioma_xai.experiment.results import RunResults, write_tables
-from glioma_xai.experiment.verdict import condition_words
+from glioma_xai.experiment.verdict import TOLERATED_DROP, condition_words
 from glioma_xai.records import Problem
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
@@ -65,14 +65,14 @@ def write_results(
         shortcut=behaviour_rows(results),
         shortcut_name=str(config.data.get("shortcut", "none")).replace("_", " "),
         shortcut_notes=behaviour_notes(results),
-        relevance=_relevance(results.relevance[split]),
+        relevance=_relevance(results.relevance[split], results.iou_threshold),
         chance=_chance(results.relevance[split]),
         tables=further_tables(results),
         left_out=[_without_folders(problem, config) for problem in data.left_out],
         versions=versions(),
         reproduce=[f"python -m glioma_xai.evaluate run=<folder>/{folder.resolve().name}"],
         facts=_facts(results),
-        notes=[_NOTE] if drift is None else [_NOTE, f"Over the epochs: {drift['words']}"],
+        notes=[_NOTE, drift["words"]] if drift and drift["lost"] > TOLERATED_DROP else [_NOTE],
         right_cases=right,
         wrong_cases=wrong,
     )
@@ -89,12 +89,17 @@ def _levels(results: RunResults, classes: tuple[str, ...]) -> list[LevelResult]:
     ]
 
 
-def _relevance(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
-    return {
-        name: estimate(fields, note=f"{fields['undefined_samples']} undefined")
-        for name, fields in scores.items()
-        if name != "lesion_share"
-    }
+def _relevance(
+    scores: Mapping[str, Mapping[str, Any]], iou_threshold: float
+) -> dict[str, Estimate]:
+    rows = {}
+    for name, fields in scores.items():
+        note = f"{fields['undefined_samples']} undefined"
+        if name == "intersection_over_union":
+            note += f"; of pixels above {iou_threshold:.2f} of the highest"
+        if name != "lesion_share":
+            rows[name] = estimate(fields, note=note)
+    return rows
 
 
 def _facts(results: RunResults) -> dict[str, str]:

@@ -55,43 +55,49 @@ def behaviour_notes(results: RunResults) -> list[str]:
 
 
 def further_tables(results: RunResults) -> list[ScoreTable]:
-    """Threshold and calibration, sites, reliability, faithfulness: those that there are."""
-    tables = [_decision(results), _sites(results), *_reliability(results)]
+    """Threshold, calibration, sites, reliability, faithfulness: those that there are."""
+    tables = [_threshold(results), _calibration(results), _sites(results), *_reliability(results)]
     if results.faithfulness is not None:
         tables += _faithfulness(results.faithfulness)
     return [table for table in tables if table is not None]
 
 
-def _decision(results: RunResults) -> ScoreTable | None:
-    decision, decided = results.decision, results.decided
-    if not decided:
+def _threshold(results: RunResults) -> ScoreTable | None:
+    threshold = results.decision.threshold
+    if math.isnan(threshold):
         return None
     as_it_is = results.metrics[results.split]["patient"]
-    rows: dict[str, dict[str, Estimate]] = {}
     names = ("sensitivity", "specificity", "accuracy")
-    if not math.isnan(decision.threshold):
-        rows["threshold 0.5"] = {name: estimate(as_it_is[name]) for name in names}
-        rows[f"threshold {decision.threshold:.3f}"] = {
-            name: estimate(decided[f"patient_{name}"]) for name in names
-        }
-    for level in ("slice", "patient"):
-        for key, words in (("ece", "as it is"), ("ece_after_temperature", "tempered")):
-            if f"{level}_{key}" in decided:
-                found = estimate(decided[f"{level}_{key}"])
-                rows[f"calibration by {level}, {words}"] = {"ece": found}
-    chosen = []
-    if not math.isnan(decision.threshold):
-        chosen.append(
-            f"The threshold {decision.threshold:.3f} of the probability by patient has the best "
-            f"balanced accuracy on the {decision.patients} validation patients."
-        )
+    return ScoreTable(
+        "Decision threshold",
+        "The numbers above decide at a probability of 0.5. The threshold "
+        f"{threshold:.3f} has the best balanced accuracy on the {results.decision.patients} "
+        "validation patients.",
+        {
+            "0.500": {name: estimate(as_it_is[name]) for name in names},
+            f"{threshold:.3f}": {
+                name: estimate(results.decided[f"patient_{name}"]) for name in names
+            },
+        },
+        "threshold, by patient",
+    )
+
+
+def _calibration(results: RunResults) -> ScoreTable:
+    decision = results.decision
+    text = "The expected calibration error (ECE) is the mean distance of confidence and accuracy."
     if not math.isnan(decision.temperature):
-        chosen.append(
-            f"Temperature {decision.temperature:.2f}, fitted on the validation slices, divides the "
-            "logits: above 1 the network was too sure."
+        text += (
+            f" Temperature {decision.temperature:.2f}, fitted on the validation slices, divides "
+            "the logits: above 1 the network was too sure."
         )
-    text = " ".join([*chosen, decision.note])
-    return ScoreTable("Threshold and calibration", text, rows, "by patient")
+    rows = {
+        f"by {level}{words}": {"ece": estimate(results.decided[f"{level}_{key}"])}
+        for level in ("patient", "slice")
+        for key, words in (("ece", ""), ("ece_after_temperature", ", after temperature"))
+        if f"{level}_{key}" in results.decided
+    }
+    return ScoreTable("Calibration", f"{text} {decision.note}".strip(), rows, "probabilities")
 
 
 def _sites(results: RunResults) -> ScoreTable | None:

@@ -27,8 +27,8 @@ def agreement_of_seeds(setting: Setting, similarity: Similarity) -> Estimate | N
         similarity: Of two batches of maps.
 
     Returns:
-        The mean over pairs of runs, their lowest and highest as its ends, and what was compared as
-        the note; None if no two runs share a case.
+        The mean over pairs of runs, the lowest and highest as its ends where there are several, and
+        what was compared as the note; None if no two runs share a case.
     """
     archives = [read_maps(run.maps) for run in setting.runs if run.maps is not None]
     means: list[float] = []
@@ -47,8 +47,10 @@ def agreement_of_seeds(setting: Setting, similarity: Similarity) -> Estimate | N
             compared += len(shared)
     if not means:
         return None
-    note = f"{len(means)} pairs of runs, {compared} pairs of maps"
-    return Estimate(float(np.mean(means)), min(means), max(means), note, share=False)
+    pairs = "1 pair of runs" if len(means) == 1 else f"{len(means)} pairs of runs"
+    low, high = (min(means), max(means)) if len(means) > 1 else (np.nan, np.nan)
+    note = f"{pairs}, {compared} pairs of maps"
+    return Estimate(float(np.mean(means)), low, high, note, share=False)
 
 
 def read_maps(path: Path) -> dict[str, Maps]:

@@ -47,6 +47,8 @@ CURVES = (
     "validation/exchanged_accuracy",
     "validation/relevance_mass_accuracy",
 )
+ONLY_IN_DROP = ("exchanged_same_class", "noise_outside")
+"""Conditions that have no column of their own; the largest drop counts them."""
 MOST_CASES = 4
 
 
@@ -154,7 +156,8 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
     columns = {DROP: "largest drop of accuracy"} if DROP in present else {}
     for path in present:
         part = path.split("/")
-        if part[0] == "behaviour" and part[-2:] == ["patient", "accuracy"]:
+        shown = part[0] == "behaviour" and part[1] not in ONLY_IN_DROP
+        if shown and part[-2:] == ["patient", "accuracy"]:
             columns[path] = f"accuracy {part[1].replace('_', ' ')}"
     repeated = "metrics/test/patient/accuracy" if columns else ""  # it is the one as trained
     scores = {path: SCORES[path] for path in SCORES if path in present and path != repeated}

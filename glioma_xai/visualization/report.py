@@ -11,6 +11,9 @@ from markupsafe import Markup
 from glioma_xai.visualization.charts import curves_by_metric, learning_curves, roc_chart
 from glioma_xai.visualization.contents import Estimate, RunReport
 
+MOST_CURVES = 2
+"""Levels whose ROC curve and confusion matrix are shown: patients and slices of one split."""
+
 
 def write_report(path: Path, report: RunReport) -> None:
     """Write the page of a run.
@@ -21,11 +24,13 @@ def write_report(path: Path, report: RunReport) -> None:
         path: The HTML file; its folder must exist.
         report: What to show; empty parts are left out.
     """
-    curves = {level.name: level.roc for level in report.levels if level.roc is not None}
+    judged = report.levels[:MOST_CURVES]
+    curves = {level.name: level.roc for level in judged if level.roc is not None}
     write_page(
         path,
         "run.html.j2",
         report=report,
+        judged=judged,
         curves=Markup(learning_curves(report.history, selected_epoch=report.selected_epoch)),
         panels=curves_by_metric(report.history),
         roc=Markup(roc_chart(curves)),

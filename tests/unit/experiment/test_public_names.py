@@ -1,10 +1,14 @@
 """Nothing of a user's folders reaches the report, and ids become safe file names."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from glioma_xai.experiment.cases import file_name
+from glioma_xai.experiment.cases import channel_names, file_name, sides_known
 from glioma_xai.experiment.explanation import modality_shares, shares_of_parts
 from glioma_xai.experiment.report import _without_folders, public_settings
 from glioma_xai.records import Problem
@@ -65,6 +69,26 @@ def test_shares_of_the_parts_of_a_tumour_by_hand() -> None:
 
 
 def test_modality_shares_count_inhibition() -> None:
-    torch = pytest.importorskip("torch")
     maps = torch.tensor([[1.0, -1.0], [-3.0, 3.0]]).view(1, 2, 2, 1)
     assert modality_shares(maps, ["t1", "flair"]) == {"t1": 0.25, "flair": 0.75}
+
+
+def data_with(files: list[str], *, modalities: tuple[str, ...] = (), channels: int = 0):
+    subject = SimpleNamespace(images={name: Path(name) for name in files})
+    return SimpleNamespace(
+        cohort=SimpleNamespace(entries=[SimpleNamespace(subject=subject)]),
+        modalities=modalities,
+        input_shape=(channels, 8, 8),
+    )
+
+
+def test_sides_are_known_from_nifti_alone() -> None:
+    assert sides_known(data_with(["a_t1.nii.gz", "a_flair.NII"]))
+    assert not sides_known(data_with(["a_7.png"]))
+
+
+def test_channels_of_neighbouring_slices_have_names_of_their_own() -> None:
+    single = data_with([], modalities=("t1", "flair"), channels=2)
+    assert channel_names(single) == ["t1", "flair"]
+    stacked = data_with([], modalities=("t1", "flair"), channels=6)
+    assert channel_names(stacked) == ["t1 -1", "flair -1", "t1", "flair", "t1 +1", "flair +1"]

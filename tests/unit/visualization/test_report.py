@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glioma_xai.records import Problem
-from glioma_xai.visualization.charts import curves_by_metric, learning_curves
+from glioma_xai.visualization.charts import curves_by_metric, learning_curves, line_chart
 from glioma_xai.visualization.contents import (
     Case,
     Estimate,
@@ -56,6 +56,7 @@ def report(name="phantom-0001"):
             name: {"accuracy": Estimate(0)},
         },
         shortcut_name=name,
+        shortcut_notes=[name],
         relevance={"relevance_mass_accuracy": Estimate(0.9, 0.8, 0.95, name)},
         chance={"relevance_mass_accuracy": 0.05},
         tables=[
@@ -64,6 +65,7 @@ def report(name="phantom-0001"):
                 f"text {name}",
                 {name: {"auc": Estimate(0.71, 0.6, 0.8)}, "other": {"accuracy": Estimate(0.65)}},
                 name,
+                chart=line_chart({name: ([0, 1], [0.2, 0.1])}, name, name),
             )
         ],
         right_cases=[case],
