@@ -80,7 +80,7 @@ class Backgrounds:
         rows = data.cohort.rows(split)
         self.seed = seed
         self.samples = data.evaluation_loader(split).dataset
-        self.patients = rows["patient_id"].to_numpy()
+        self.patients = np.unique(rows["patient_id"], return_inverse=True)[1]
         self.labels = rows["label"].to_numpy()
         self.has_lesion = rows["lesion_area"].to_numpy() > 0
 

@@ -46,7 +46,8 @@ def decide(validation: pd.DataFrame | None, classes: Sequence[str]) -> Decision:
         classes: Names.
     """
     if validation is None or not len(validation):
-        return Decision(np.nan, np.nan, 0, "The run has no validation predictions to choose from.")
+        note = "There are no validation predictions of other patients to choose from."
+        return Decision(np.nan, np.nan, 0, note)
     patients = patient_table(validation, classes)
     threshold = np.nan
     if len(classes) == 2:

@@ -89,7 +89,8 @@ def _judge(
 ) -> Reliability:
     nothing = np.full(len(rows), np.nan)
     if known is None or not len(known):
-        return Reliability(nothing, reason="the run has no validation predictions to learn from")
+        reason = "there are no validation predictions of other patients to learn from"
+        return Reliability(nothing, reason=reason)
     names = [name for name in PREDICTION_SCORES if name in known and name in rows]
     errors, wrong = _wrong(known), _wrong(rows)
     if not errors.any() or errors.all():

@@ -1,5 +1,6 @@
 """Relevance says, behaviour says: do they agree?"""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,16 +35,16 @@ def judge(
     looks_right = inside >= INSIDE
     does = f"Accuracy by patient is {accuracy['as_trained']:.2f} as trained"
     shows = f"{100 * inside:.0f} % of absolute relevance lies in the tumour."
-    if inside != inside:
+    if math.isnan(inside):
         shows = "Relevance could not be measured against a mask."
     if not drops:
         text = "Nothing outside the tumour could be changed: what the network uses is unknown."
         return Verdict("unknown", text, f"{does}; no other condition could be made.", shows)
     worst = max(drops, key=drops.__getitem__)
-    does += f" and {accuracy[worst]:.2f} {condition_words(worst)}."
+    does += f" and {accuracy[worst]:.2f} {condition_words(worst)}{_interval(gaps[worst])}."
     if accuracy["as_trained"] < LEARNT:
         return Verdict("unknown", "The network has not learnt to tell the classes.", does, shows)
-    return Verdict(*_compare(drops[worst], looks_right, inside == inside), does, shows)
+    return Verdict(*_compare(drops[worst], looks_right, not math.isnan(inside)), does, shows)
 
 
 def _compare(drop: float, looks_right: bool, measured: bool) -> tuple[Any, str]:
@@ -63,6 +64,14 @@ def _compare(drop: float, looks_right: bool, measured: bool) -> tuple[Any, str]:
         text = "The network decides by the tumour, although its relevance does not show it."
         return "mixed", text
     return "mixed", "The network does not decide by what was changed outside the tumour."
+
+
+def _interval(gap: Mapping[str, Any]) -> str:
+    """How sure a loss of accuracy is."""
+    low, high = (float(gap.get(end, math.nan)) for end in ("low", "high"))
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f" (loss {gap['value']:.2f}, 95 % interval {low:.2f} to {high:.2f})"
 
 
 def condition_words(name: str) -> str:

@@ -35,6 +35,12 @@ def test_verdict(trained: float, swapped: float, inside: float, judgement: str, 
     assert f"{swapped:.2f} with the shortcut swapped" in verdict.behaviour
 
 
+def test_the_interval_of_the_loss_is_told() -> None:
+    loss = {"swapped": {"value": 0.08, "low": 0.0, "high": 0.21}}
+    verdict = judge(conditions(as_trained=1.0, swapped=0.92), loss, {})
+    assert "(loss 0.08, 95 % interval 0.00 to 0.21)" in verdict.behaviour
+
+
 def test_conditions_without_the_tumour_do_not_count() -> None:
     verdict = judge(
         conditions(as_trained=0.9, swapped=0.9),
