@@ -39,7 +39,9 @@ def behaviour_notes(results: RunResults) -> list[str]:
     if behaviour.without_tumour:
         notes.append(
             "The last rows take the tumour away: near chance is wanted there, and they do not "
-            "enter the verdict. The hole that is left may still tell the tumour's size and place."
+            "enter the verdict. The hole that is left may still tell the tumour's size and place. "
+            "AUC sees every trace: far from 0.5, above or below, the rest of the image still moves "
+            "the score, be it ever so little."
         )
     if "background_class" in behaviour.gaps:
         gap = estimate(behaviour.gaps["background_class"])
