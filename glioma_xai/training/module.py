@@ -88,7 +88,7 @@ class GuidedClassifier(LightningModule):
         if self.objective.consistency_weight > 0:
             logged["loss_consistency"] = parts.consistency
         _require_finite(logged)
-        if not guide:
+        if not guide or self.guidance.loss is None:
             del logged["loss_guidance"]  # an epoch's mean is over the steps that computed it
         for name, value in logged.items():
             self.log(
