@@ -1,6 +1,5 @@
 """Write a phantom cohort: ``python -m glioma_xai.phantom output=<dir> [subjects=200 ...]``."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -12,6 +11,7 @@ from glioma_xai.config import compose_config, nearest
 from glioma_xai.data.cohort import PhantomSettings, write_cohort
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment.launch import run_command
+from glioma_xai.experiment.lifecycle import interruptible
 
 OWN = {"output", "workers", "progress"}  # keys that do not decide the cohort's bytes
 
@@ -38,8 +38,12 @@ def write(overrides: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    sys.exit(run_command(lambda: write(sys.argv[1:])))
+
+    def work() -> None:
+        with interruptible():
+            write(sys.argv[1:])
+
+    sys.exit(run_command(work))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run_command(work: Callable[[], None]) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(f"{error}; resume the run with resume=<its folder>", file=sys.stderr)
+        print(f"{error}. A run goes on with resume=<its folder>.", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
