@@ -84,13 +84,17 @@ def explain(arguments: Sequence[str]) -> None:
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Read a whole cohort and the network's layers, and print every problem, one a line."""
-    overrides, folders, _ = split_arguments(arguments)
+    """Read a whole cohort and the network's layers, and print every problem, one a line.
+
+    ``page=<file.html>`` writes the problems, counts and a picture of every subject as a page.
+    """
+    own, overrides = _options(arguments, "page")
+    _, folders, _ = split_arguments(arguments)
     config = compose_config("train", overrides, config_dirs=folders, hydra=False)
     config.paths.run = "runs/check"
     check_config(config)
     data = instantiate.build_data(config)
-    problems = data.inspect()
+    problems = data.inspect(own["page"])
     for problem in problems:
         print(f"{problem.severity}: {problem}")
     errors = [problem for problem in problems if problem.severity == "error"]

@@ -54,3 +54,12 @@ def test_a_failed_run_says_so_in_its_status(cli: Cli, tmp_path: Path) -> None:
     assert status["state"] == "failed"
     assert "/nowhere" in status["error"]
     assert not (folder / "summary.json").exists()
+
+
+def test_check_reads_a_whole_cohort_and_draws_it(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "check.html"
+    result = cli("check", "+experiment=smoke", f"page={page}")
+    assert result.returncode == 0, result.stderr
+    assert "no errors: " in result.stdout
+    assert "24 patients" in result.stdout
+    assert page.read_text().count("<img") == 24
