@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from glioma_xai.data.arguments import DataArguments
 from glioma_xai.data.augmentation import Augmentation
@@ -134,17 +135,32 @@ class GliomaDataModule(DataArguments):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return augmented training batches in a fresh order each epoch."""
         rows = self.cohort.rows("train")
+        process, processes = self._process()
         sampler = EpochSampler(
             rows["label"].to_numpy(np.int64),
             sampling=self.sampling,
             seed=self.seed,
             epoch=self._epoch if self.trainer is None else self.trainer.current_epoch,
+            batch_size=self.batch_size,
+            process=process,
+            processes=processes,
         )
         return self._loader(self._dataset(rows, self.augmentation), sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return the validation samples, unchanged."""
-        return self.evaluation_loader("validation")
+        """Return this process's validation samples, unchanged.
+
+        Processes get equally many, the first samples twice if need be: they exchange statistics
+        with every batch. Scores know samples by their index and count each once.
+        """
+        loader = self.evaluation_loader("validation")
+        process, processes = self._process()
+        if processes == 1:
+            return loader
+        sampler: Sampler[Any] = DistributedSampler(
+            loader.dataset, processes, process, shuffle=False
+        )
+        return self._loader(loader.dataset, sampler)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return the test samples, unchanged."""
@@ -197,7 +213,13 @@ class GliomaDataModule(DataArguments):
             seed=self.seed,
         )
 
-    def _loader(self, dataset: SampleDataset, sampler: EpochSampler | None) -> DataLoader[Sample]:
+    def _process(self) -> tuple[int, int]:
+        """Return the number of this process and how many train together."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[Any] | None) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -137,35 +137,61 @@ class EpochSampler(Sampler[SampleKey]):
     The epoch travels with each index, so that workers, however many and however long they live,
     draw the same random numbers.
 
+    With several processes each takes its share of every joint batch (``processes`` x
+    ``batch_size`` samples that follow each other in the order), so that a step sees what one
+    process with that batch size would see. Of the last joint batch all take equally many, give or
+    take one; if it has fewer samples than there are processes, it is left out.
+
     Args:
         labels: Class of each sample (N,).
         sampling: ``none`` sees every sample once; ``balanced`` draws N samples with replacement,
             each class equally often.
         seed: Of the order.
         epoch: The first epoch; Lightning sets later ones.
+        batch_size: Of one process; needed if there are several.
+        process: Number of this process, from 0.
+        processes: How many there are.
     """
 
     def __init__(
-        self, labels: NDArray[np.int64], *, sampling: Sampling, seed: int, epoch: int
+        self,
+        labels: NDArray[np.int64],
+        *,
+        sampling: Sampling,
+        seed: int,
+        epoch: int,
+        batch_size: int = 1,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self.labels = labels
         self.sampling = sampling
         self.seed = seed
         self.epoch = epoch
+        self.joint_batch = batch_size * processes
+        self.process = process
+        self.processes = processes
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self._share(np.arange(len(self.labels))))
 
     def __iter__(self) -> Iterator[SampleKey]:
-        epoch = self.epoch
+        epoch, count = self.epoch, len(self.labels)
         generator = np.random.default_rng([self.seed, epoch])
         if self.sampling == "balanced":
             weights = 1 / np.bincount(self.labels)[self.labels]
-            order = generator.choice(len(self), len(self), p=weights / weights.sum())
+            order = generator.choice(count, count, p=weights / weights.sum())
         else:
-            order = generator.permutation(len(self))
-        return iter([SampleKey(int(index), epoch) for index in order])
+            order = generator.permutation(count)
+        return iter([SampleKey(int(index), epoch) for index in self._share(order)])
+
+    def _share(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what this process sees of an order."""
+        last = len(order) % self.joint_batch
+        kept = order[: len(order) - last] if last < self.processes else order
+        mine = np.arange(len(kept)) % self.joint_batch % self.processes == self.process
+        return np.asarray(kept[mine])

@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
@@ -28,7 +29,7 @@ class ClassificationScores(Metric):
     is_differentiable = False
     higher_is_better = None
 
-    probabilities: list[Tensor]
+    log_probabilities: list[Tensor]
     labels: list[Tensor]
     patients: list[Tensor]
     indices: list[Tensor]
@@ -37,7 +38,7 @@ class ClassificationScores(Metric):
         super().__init__()
         self.threshold = threshold
         self.bins = bins
-        for name in ("probabilities", "labels", "patients", "indices"):
+        for name in ("log_probabilities", "labels", "patients", "indices"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(
@@ -61,16 +62,18 @@ class ClassificationScores(Metric):
                 f"{lengths[0]} rows each, got {lengths}. Pass the fields of one batch."
             )
         keys = [_patient_key(name) for name in patient_id]
-        self.probabilities.append(logits.detach().double().softmax(dim=1))
+        self.log_probabilities.append(logits.detach().double().log_softmax(dim=1))
         self.labels.append(labels)
         self.patients.append(torch.tensor(keys, dtype=torch.int64, device=logits.device))
         self.indices.append(index)
 
     def compute(self) -> dict[str, float]:
-        """Scores of both levels; NaN where a class is absent."""
-        order = _first_of_each(dim_zero_cat(self.indices).cpu())
-        probabilities = dim_zero_cat(self.probabilities).cpu()[order].numpy()
-        labels = dim_zero_cat(self.labels).cpu()[order].numpy()
+        """Scores of both levels and the slices' ``cross_entropy``; NaN where a class is absent."""
+        order = first_of_each(dim_zero_cat(self.indices).cpu())
+        rows = dim_zero_cat(self.log_probabilities).cpu()[order]
+        probabilities = rows.exp().numpy()
+        label = dim_zero_cat(self.labels).cpu()[order]
+        labels = label.numpy()
         patients = [str(key) for key in dim_zero_cat(self.patients).cpu()[order].tolist()]
         grouped = aggregate_by_patient(probabilities, labels, patients)
         slices = classification_scores(
@@ -79,7 +82,8 @@ class ClassificationScores(Metric):
         whole = classification_scores(
             grouped.probabilities, grouped.labels, threshold=self.threshold, bins=self.bins
         )
-        return slices | {f"patient/{name}": score for name, score in whole.items()}
+        loss = {"cross_entropy": float(nll_loss(rows, label))}
+        return slices | loss | {f"patient/{name}": score for name, score in whole.items()}
 
 
 def _patient_key(patient_id: str) -> int:
@@ -88,7 +92,7 @@ def _patient_key(patient_id: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _first_of_each(indices: Tensor) -> Tensor:
+def first_of_each(indices: Tensor) -> Tensor:
     """Positions that put the indices in order, each index once."""
     order = indices.argsort(stable=True)
     ranked = indices[order]

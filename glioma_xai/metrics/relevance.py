@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
+from glioma_xai.metrics.classification import first_of_each
 from glioma_xai.metrics.functional.localization import localization_scores
 
 SCORES = (
@@ -22,16 +24,16 @@ class RelevanceScores(Metric):
     """Mean of every localization score over the samples that define it.
 
     ``compute`` returns each score by name, and ``<score>_undefined``, the samples left out of its
-    mean. A score that no sample defines is NaN. Sums are added across processes, so that one
-    process and many agree; a distributed sampler that repeats samples to fill the last batch
-    counts them twice.
+    mean. A score that no sample defines is NaN. Each sample counts once, whatever a distributed
+    sampler repeats to fill the last batch, so that one process and many agree.
 
     Example:
         >>> import torch
         >>> metric = RelevanceScores()
         >>> lesion_mask = torch.zeros(1, 1, 2, 2)
         >>> lesion_mask[..., 0, 0] = 1
-        >>> metric.update(torch.tensor([[[[3.0, 1.0], [0.0, 0.0]]]]), lesion_mask)
+        >>> relevance = torch.tensor([[[[3.0, 1.0], [0.0, 0.0]]]])
+        >>> metric.update(relevance, lesion_mask, index=torch.tensor([0]))
         >>> float(metric.compute()["relevance_mass_accuracy"])
         0.75
     """
@@ -40,19 +42,21 @@ class RelevanceScores(Metric):
     is_differentiable = False
     higher_is_better = None  # negative_share and outside_brain have no better side in common
 
-    sums: Tensor
-    defined: Tensor
-    samples: Tensor
+    values: list[Tensor]
+    indices: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        zeros = torch.zeros(len(SCORES), dtype=torch.float64)
-        self.add_state("sums", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("defined", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("samples", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("values", "indices"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(
-        self, relevance: Tensor, lesion_mask: Tensor, brain_mask: Tensor | None = None
+        self,
+        relevance: Tensor,
+        lesion_mask: Tensor,
+        brain_mask: Tensor | None = None,
+        *,
+        index: Tensor,
     ) -> None:
         """Add a batch.
 
@@ -60,19 +64,20 @@ class RelevanceScores(Metric):
             relevance: Signed relevance, (B, C, H, W[, D]), in units of the explained logit.
             lesion_mask: 1 must carry relevance, 0 must not, NaN unknown, (B, 1, H, W[, D]).
             brain_mask: The brain, (B, 1, H, W[, D]); without it ``outside_brain`` is undefined.
+            index: Position in the split's table, (B,), int64.
         """
         scores = localization_scores(relevance, lesion_mask, brain_mask=brain_mask)
-        for position, name in enumerate(SCORES):
-            values = scores.get(name)
-            if values is not None:
-                self.sums[position] += values.nansum().to(self.sums)
-                self.defined[position] += (~values.isnan()).sum()
-        self.samples += len(relevance)
+        undefined = relevance.new_full((len(relevance),), torch.nan, dtype=torch.float64)
+        columns = [scores.get(name, undefined).detach().to(undefined) for name in SCORES]
+        self.values.append(torch.stack(columns, dim=1))  # B scores
+        self.indices.append(index)
 
     def compute(self) -> dict[str, Tensor]:
         """Mean of each score over its defined samples, and the number of the others."""
-        means = self.sums / self.defined  # 0/0 = NaN: no sample defines the score
+        values = dim_zero_cat(self.values).cpu()[first_of_each(dim_zero_cat(self.indices).cpu())]
+        defined = (~values.isnan()).sum(dim=0)
+        means = values.nansum(dim=0) / defined  # 0/0 = NaN: no sample defines the score
         results = dict(zip(SCORES, means, strict=True))
-        missing = self.samples - self.defined
+        missing = (len(values) - defined).double()
         results |= {f"{name}_undefined": missing[i] for i, name in enumerate(SCORES)}
         return results

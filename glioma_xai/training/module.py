@@ -205,12 +205,12 @@ class GuidedClassifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather logits, logits under exchanged backgrounds, and relevance."""
         logits, relevance = self.attribution.measure(self.model, batch["image"], batch["label"])
-        loss = nn.functional.cross_entropy(logits, batch["label"])
-        self.log("validation/loss", loss, batch_size=len(logits), sync_dist=True)
         keys = (batch["label"], batch["patient_id"], batch["index"])
         self.scores.update(logits, *keys)
         if self.attribution.layer is None:
-            self.relevance_scores.update(relevance, batch["lesion_mask"], batch["brain_mask"])
+            self.relevance_scores.update(
+                relevance, batch["lesion_mask"], batch["brain_mask"], index=batch["index"]
+            )
         with torch.no_grad():
             other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
         self.exchanged_scores.update(other, *keys)
@@ -218,6 +218,7 @@ class GuidedClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
         values = dict(self.scores.compute())
+        values["loss"] = values["cross_entropy"]
         values |= {f"exchanged_{k}": v for k, v in self.exchanged_scores.compute().items()}
         if self.attribution.layer is None:
             values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
@@ -225,10 +226,11 @@ class GuidedClassifier(LightningModule):
             metric.reset()
         for name, value in values.items():
             if name in _LOGGED:
-                self.log(f"validation/{name}", value)
+                self.log(f"validation/{name}", value, sync_dist=True)
 
 
 _LOGGED = {
+    "loss",
     *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
     "balanced_accuracy",
     "exchanged_accuracy",

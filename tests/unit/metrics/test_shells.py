@@ -38,7 +38,9 @@ def fill(batches):
     for batch in batches:
         part = {name: rows[name][batch] for name in rows if name != "patient_id"}
         names = [rows["patient_id"][row] for row in batch]
-        relevance.update(part["relevance"], part["lesion_mask"], part["brain_mask"])
+        relevance.update(
+            part["relevance"], part["lesion_mask"], part["brain_mask"], index=part["index"]
+        )
         classification.update(part["logits"], part["labels"], names, part["index"])
     return relevance, classification
 
@@ -59,17 +61,23 @@ def test_batches_give_the_scores_of_the_whole():
     scores = classification.compute()
     expected = classification_scores(probabilities, rows["labels"].numpy(), bins=5)
     patients = classification_scores(grouped.probabilities, grouped.labels, bins=5)
+    loss = torch.nn.functional.cross_entropy(rows["logits"].double(), rows["labels"]).item()
+    assert scores.pop("cross_entropy") == pytest.approx(loss)
     assert scores == pytest.approx(expected | {f"patient/{n}": s for n, s in patients.items()})
 
 
 def test_a_repeated_sample_counts_once():
-    once = fill([list(range(ROWS))])[1].compute()
-    assert fill([list(range(ROWS)), [0, 1, 2]])[1].compute() == pytest.approx(once)
+    for once, twice in zip(
+        fill([list(range(ROWS))]), fill([list(range(ROWS)), [0, 1, 2]]), strict=True
+    ):
+        expected = {name: float(value) for name, value in once.compute().items()}
+        found = {name: float(value) for name, value in twice.compute().items()}
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_nothing_defined_is_nan_and_counted():
     metric = RelevanceScores()
-    metric.update(torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2))
+    metric.update(torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2), index=torch.arange(3))
     found = metric.compute()
     assert found["relevance_mass_accuracy"].isnan()
     assert found["relevance_mass_accuracy_undefined"].item() == 3
@@ -86,7 +94,9 @@ def test_classification_names_the_lengths():
 def _process(rank, folder):
     torch.set_num_threads(1)
     init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    relevance, classification = fill([list(range(rank * 7, 7 + rank * (ROWS - 7)))])  # 7 and 17
+    relevance, classification = fill(
+        [list(range(rank * 7, 8 + rank * (ROWS - 8)))]
+    )  # 8 and 17, one twice
     found = {name: value.item() for name, value in relevance.compute().items()}
     torch.save(found | classification.compute(), f"{folder}/{rank}.pt")
     destroy_process_group()
