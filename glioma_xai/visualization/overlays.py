@@ -65,19 +65,19 @@ def overlay_figure(
     axes = figure.subplots(2, columns, squeeze=False)
     base = pictures[_background(modalities)]
     for column, name in enumerate(modalities):
-        _draw_anatomy(axes[0, column], pictures[column])
-        _draw_anatomy(axes[1, column], pictures[column])
-        _draw_relevance(axes[1, column], maps[column], scale)
+        draw_anatomy(axes[0, column], pictures[column])
+        draw_anatomy(axes[1, column], pictures[column])
+        draw_relevance(axes[1, column], maps[column], scale)
         axes[0, column].set_title(name, fontsize=10, color=INK, parse_math=False)
     axes[0, -1].imshow(np.zeros_like(total), cmap="gray", vmin=0, vmax=1)
-    _draw_relevance(axes[0, -1], total, scale)
-    _draw_anatomy(axes[1, -1], base)
-    _draw_relevance(axes[1, -1], total, scale)
+    draw_relevance(axes[0, -1], total, scale)
+    draw_anatomy(axes[1, -1], base)
+    draw_relevance(axes[1, -1], total, scale)
     axes[0, -1].set_title("sum of channels", fontsize=10, color=INK)
     for axis in axes.flat:
-        _finish_panel(axis, outline)
+        finish_panel(axis, outline)
     for axis in axes[0, :-1] if sides_known else ():
-        _mark_sides(axis)
+        mark_sides(axis)
     _label(figure, axes, title, subtitle)
     robust = f", ends at the {PERCENTILE} % quantile of |R|" if limit is None else ""
     _draw_scale(figure, scale, unit, robust)
@@ -151,7 +151,8 @@ def _background(modalities: Sequence[str]) -> int:
     return names.index("flair") if "flair" in names else 0
 
 
-def _draw_anatomy(axis: Axes, picture: Image) -> None:
+def draw_anatomy(axis: Axes, picture: Image) -> None:
+    """Draw a slice in grey, as displayed; air stays black."""
     shown = picture[picture != 0]
     low, high = np.percentile(shown, [1, 99.5]) if shown.size else (0.0, 1.0)
     # normalised images have negative values in the brain, and 0 outside it: that stays black
@@ -164,7 +165,8 @@ def _draw_anatomy(axis: Axes, picture: Image) -> None:
     )
 
 
-def _draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:
+def draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:
+    """Lay relevance over it; ``limit`` has the strongest colour."""
     axis.imshow(
         np.clip(relevance / limit, -1, 1),
         cmap=relevance_colours(),
@@ -174,14 +176,15 @@ def _draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:
     )
 
 
-def _finish_panel(axis: Axes, outline: Image | None) -> None:
+def finish_panel(axis: Axes, outline: Image | None) -> None:
+    """Outline the tumour and take the frame away."""
     if outline is not None:
         contour = axis.contour(outline, levels=[0.5], colors="white", linewidths=1.0)
         contour.set_path_effects(OUTLINE)
     axis.set_axis_off()
 
 
-def _mark_sides(axis: Axes) -> None:
+def mark_sides(axis: Axes) -> None:
     """R and L at half height, where no corner is hidden."""
     for side, x in (("R", 0.04), ("L", 0.96)):
         mark = axis.text(x, 0.5, side, transform=axis.transAxes, ha="center", va="center")
