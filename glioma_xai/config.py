@@ -51,9 +51,12 @@ class LossConfig:
     combine: typing.Literal["sum", "convex"] = "sum"
     probe: typing.Literal["image", "scaled", "mixed", "noise"] = "image"
     warm_start_epochs: int = 0
+    warm_start: typing.Literal["exchange", "masked"] = "exchange"
+    warm_start_on: typing.Literal["all", "guided"] = "all"
     exchange_share: float = 0.0
     consistency_weight: float = 0.0
     guided_share: float = 1.0
+    guided_batch: int | None = None
     every_n_steps: int = 1
 
 

@@ -184,6 +184,16 @@ class GliomaDataModule(DataArguments):
         rows = self.cohort.rows(split, variant).assign(guided=True)
         return self._loader(self._dataset(rows, None), None)
 
+    def masked_samples(self) -> tuple[SampleDataset, pd.DataFrame]:
+        """Return the augmented training samples, and the table's rows of those that have a mask.
+
+        The column ``position`` is a row's place in the dataset.
+        """
+        rows = self.cohort.rows("train")
+        placed = rows.assign(position=np.arange(len(rows)))
+        masked = placed[placed["guided"].astype(bool) & (placed["lesion_area"] > 0)]
+        return self._dataset(rows, self.augmentation), masked
+
     def sample(self, subject_id: str) -> list[Sample]:
         """Return the samples of a subject, or of all scans of a patient, unchanged.
 

@@ -20,6 +20,7 @@ from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant
 from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.module import GuidedClassifier
+from glioma_xai.training.sampling import MaskedSamples
 
 
 @cache
@@ -96,12 +97,17 @@ def build_module(
         combine=loss.combine,
         class_weights=data.class_weights() if config.class_weights == "balanced" else None,
     )
+    few = data.division.mask_share < 1
+    drawn = max(1, round(loss.guided_share * data.batch_size)) if few else None
     guidance = Guidance(
         loss=None if loss.guidance is None else instantiate(loss.guidance),
         probe=loss.probe,
         warm_start_epochs=loss.warm_start_epochs,
+        warm_start=loss.warm_start,
+        warm_start_on=loss.warm_start_on,
         exchange_share=loss.exchange_share,
         guided_share=loss.guided_share,
+        guided_batch=drawn if loss.guided_batch is None else loss.guided_batch,
         every_n_steps=loss.every_n_steps,
     )
     return GuidedClassifier(
@@ -112,7 +118,16 @@ def build_module(
         optimizer=instantiate(config.optimizer),
         scheduler=None if not config.scheduler else instantiate(config.scheduler),
         seed=config.seed,
+        bank=build_bank(data),
     )
+
+
+def build_bank(data: GliomaDataModule) -> MaskedSamples | None:
+    """The training samples whose masks may be used; None where the cohort has no training split."""
+    samples, rows = data.masked_samples()
+    if not len(samples):
+        return None
+    return MaskedSamples(samples, rows["position"].tolist(), rows["patient_id"].tolist())
 
 
 def build_callbacks(config: DictConfig, *, run: Path) -> dict[str, Callback]:

@@ -56,6 +56,26 @@ def mean_of_guided(
     return total / torch.where(divisor > 0, divisor, 1).to(values.dtype)
 
 
+def _mean(
+    which: str,
+    name: str,
+    values: Tensor | None,
+    counted: Tensor | None,
+    count: Tensor | float | None,
+    *,
+    like: Tensor,
+) -> Tensor:
+    """Mean of a term over the samples that count; 0 if it was not computed."""
+    if values is None:
+        return like.new_zeros(())
+    if counted is None:
+        raise ConfigError(
+            f"the objective needs {which}=guided_samples(lesion_mask) beside {name} values, got "
+            "None. Pass it."
+        )
+    return mean_of_guided(values, counted, count=count)
+
+
 def _check_weight(name: str, value: float, *, upper: float = math.inf) -> None:
     if not (0 <= value <= upper and value < math.inf):
         bound = "a finite number >= 0" if upper == math.inf else f"a share in [0, {upper:g}]"
@@ -170,8 +190,10 @@ class Objective(nn.Module):
         total_steps: int,
         guided: Tensor | None = None,
         guidance: Tensor | None = None,
-        consistency: Tensor | None = None,
         guided_count: Tensor | float | None = None,
+        compared: Tensor | None = None,
+        consistency: Tensor | None = None,
+        compared_count: Tensor | float | None = None,
         parameters: Iterable[nn.Parameter] | None = None,
     ) -> ObjectiveParts:
         """Return the total and its parts.
@@ -181,27 +203,31 @@ class Objective(nn.Module):
             labels: (B,) int64.
             step: Number of optimizer steps done.
             total_steps: Number of steps in all.
-            guided: (B,) bool, see :func:`glioma_xai.losses.guided_samples`; needed by the next two.
-            guidance: Guidance loss of each sample, (B,); None if it was not computed.
-            consistency: Consistency loss of each sample, (B,); None if it was not computed.
+            guided: Samples whose guidance counts, (N,) bool, see
+                :func:`glioma_xai.losses.guided_samples`; needed by ``guidance``.
+            guidance: Guidance loss of each sample, (N,); None if it was not computed. The samples
+                need not be those of the logits.
             guided_count: See :func:`mean_of_guided`.
+            compared: The same as ``guided`` for the consistency, (M,) bool.
+            consistency: Consistency loss of each sample, (M,); None if it was not computed.
+            compared_count: See :func:`mean_of_guided`.
             parameters: Of the network; needed by "balanced" weighting.
 
         Raises:
-            ConfigError: If guidance or consistency comes without ``guided``, or a label has no
-                class weight.
+            ConfigError: If guidance comes without ``guided`` or consistency without ``compared``,
+                or a label has no class weight.
         """
         classification = self._classification(logits, labels)
-        if guided is None and not (guidance is None and consistency is None):
-            raise ConfigError(
-                "the objective needs guided=guided_samples(lesion_mask) beside guidance or "
-                "consistency values, got None. Pass it."
-            )
         parts = [
-            classification.new_zeros(())
-            if values is None or guided is None
-            else mean_of_guided(values, guided, count=guided_count)
-            for values in (guidance, consistency)
+            _mean("guided", "guidance", guidance, guided, guided_count, like=classification),
+            _mean(
+                "compared",
+                "consistency",
+                consistency,
+                compared,
+                compared_count,
+                like=classification,
+            ),
         ]
         weight = self.weight_at(step, total_steps)
         if self.weighting == "balanced" and weight > 0:

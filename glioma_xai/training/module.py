@@ -1,7 +1,6 @@
 """The LightningModule: logits, relevance, losses, log."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,13 +11,19 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from glioma_xai.errors import NumericsError
 from glioma_xai.losses import guided_samples
-from glioma_xai.losses.backgrounds import draw_donors, exchange_background
-from glioma_xai.losses.consistency import consistency
 from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
-from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
+from glioma_xai.training.guidance import Attribution, Guidance
+from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
+from glioma_xai.training.terms import (
+    Term,
+    consistency_term,
+    guidance_term,
+    guidance_values,
+    torch_generator,
+)
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
 
@@ -34,6 +39,7 @@ class GuidedClassifier(LightningModule):
         optimizer: Takes the parameters.
         scheduler: Takes the optimizer; stepped once an epoch.
         seed: With epoch and sample index the key of all randomness of probes and exchanges.
+        bank: The training samples with masks, for settings that draw from them.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class GuidedClassifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         seed: int = 0,
+        bank: MaskedSamples | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -55,6 +62,7 @@ class GuidedClassifier(LightningModule):
         self.build_optimizer = optimizer
         self.build_scheduler = scheduler
         self.seed = seed
+        self.supply = Supply(guidance, bank, seed=seed)
         self.shown: dict[str, float] = {}  # newest losses, for the progress bar
         self.scores = ClassificationScores()
         self.exchanged_scores = ClassificationScores()
@@ -65,8 +73,9 @@ class GuidedClassifier(LightningModule):
         return self.model(images)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, SGD, ... as configured."""
-        optimizer = self.build_optimizer(self.model.parameters())
+        """Adam, SGD, ... as configured, for the network and for weights that are learnt."""
+        learnt = [*self.model.parameters(), *self.objective.parameters()]
+        optimizer = self.build_optimizer(learnt)
         if self.build_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer)}
@@ -77,7 +86,7 @@ class GuidedClassifier(LightningModule):
         """One loss out of labels and relevance."""
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         step = min(self.global_step, steps - 1)
-        batch = self._with_exchanged_backgrounds(batch, batch_idx)
+        batch = self.supply.seen(batch, epoch=self.current_epoch, batch_idx=batch_idx)
         guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
         parts = self.losses(batch, step=step, total_steps=steps, guide=guide)
         logged = {
@@ -115,90 +124,64 @@ class GuidedClassifier(LightningModule):
             total_steps: Number of steps in all.
             guide: False leaves relevance out, as in the warm start.
         """
-        guided = guided_samples(batch["lesion_mask"])
         guides = (
             guide
             and self.guidance.loss is not None
             and self.objective.weight_at(step, total_steps) > 0
-            and bool(guided.any())
         )
-        if guides:
-            logits, chosen, guidance = self._guided_pass(batch, guided)
+        compares = self.objective.consistency_weight > 0
+        samples = batch
+        key: Key = (self.seed, self.current_epoch)
+        if self.guidance.guided_batch is not None and (guides or compares):
+            samples, key = self.supply.guided(batch, epoch=self.current_epoch)
+        guidance: Term | None = None
+        if guides and samples is batch and self._one_pass(batch):
+            logits, guidance = self._guided_pass(batch, key=key)
         else:
-            logits, chosen, guidance = self.model(batch["image"]), guided, None
+            logits = self.model(batch["image"])
+            if guides:
+                guidance = guidance_term(
+                    self.model, self.attribution, self.guidance, samples, key=key
+                )
+        consistency: Term | None = None
+        if compares:
+            known = logits if samples is batch else None
+            consistency = consistency_term(self.model, samples, key=key, logits=known)
         parts: ObjectiveParts = self.objective(
             logits,
             batch["label"],
             step=step,
             total_steps=total_steps,
-            guided=chosen if self.objective.consistency_weight <= 0 else guided,
-            guidance=guidance,
-            consistency=self._consistency(batch, logits),
+            parameters=list(self.model.parameters()),
+            **_counted(guidance, "guided", "guidance"),
+            **_counted(consistency, "compared", "consistency"),
         )
         return parts
 
     def _warm(self) -> bool:
         return self.current_epoch < self.guidance.warm_start_epochs
 
-    def _with_exchanged_backgrounds(self, batch: Batch, batch_idx: int) -> Batch:
-        """In the warm start, and in a share of the batches after it, with other backgrounds."""
-        share = 1.0 if self._warm() else self.guidance.exchange_share
-        if int(batch_idx * share) == int((batch_idx + 1) * share):
-            return batch
-        return {**batch, "image": exchanged(batch, key=(self.seed, self.current_epoch))}
-
-    def _guided_pass(self, batch: Batch, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, classes), which samples are guided (B,), and their guidance loss (B,).
-
-        One forward pass serves both, unless relevance is read at other inputs than the images, of
-        part of the batch, or under autocast.
-        """
-        images, labels, mask = batch["image"], batch["label"], batch["lesion_mask"]
-        relevance_of = partial(
-            self.attribution.relevance,
-            self.model,
-            create_graph=True,
-            generator=torch.Generator().manual_seed(self._draw(batch)),
-        )
-        if (
+    def _one_pass(self, batch: Batch) -> bool:
+        """Whether relevance can come out of the forward pass that classifies."""
+        return (
             self.guidance.probe == "image"
             and self.guidance.guided_share >= 1
-            and not torch.is_autocast_enabled(images.device.type)
-        ):
-            logits, relevance = relevance_of(images, labels=labels)
-            return logits, guided, self._guidance_of(relevance, mask)
-        logits = self.model(images)
-        probe = PROBES[self.guidance.probe](
-            images,
-            mask,
-            index=batch["index"],
-            key=(self.seed, self.current_epoch),
-            patient_id=batch["patient_id"],
+            and bool(guided_samples(batch["lesion_mask"]).any())
+            and not torch.is_autocast_enabled(batch["image"].device.type)
         )
-        chosen = guided.nonzero()[:, 0][: self.guidance.guided_count(len(guided))]
-        _, relevance = relevance_of(probe[chosen], labels=labels[chosen], update_statistics=False)
-        values = relevance.new_zeros(len(guided))
-        values[chosen] = self._guidance_of(relevance, mask[chosen])
-        return logits, torch.zeros_like(guided).index_fill(0, chosen, True), values
 
-    def _guidance_of(self, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
-        """Guidance loss (B,); with target ``all`` the mean over the classes' maps."""
-        assert self.guidance.loss is not None
-        if relevance.ndim == lesion_mask.ndim:
-            return self.guidance.loss(relevance, lesion_mask)
-        maps = [self.guidance.loss(r, lesion_mask) for r in relevance.unbind(dim=1)]
-        return torch.stack(maps).mean(dim=0)
-
-    def _consistency(self, batch: Batch, logits: Tensor) -> Tensor | None:
-        if self.objective.consistency_weight <= 0:
-            return None
-        with still_statistics(self.model):
-            other = self.model(exchanged(batch, key=(self.seed, self.current_epoch)))
-        return consistency(logits, other, batch["lesion_mask"])
-
-    def _draw(self, batch: Batch) -> int:
-        first = int(batch["index"][0])
-        return (self.seed * 1_000_003 + self.current_epoch) * 1_000_003 + first
+    def _guided_pass(self, batch: Batch, *, key: Key) -> tuple[Tensor, Term]:
+        """Logits (B, classes) and guidance, out of one forward pass."""
+        logits, relevance = self.attribution.relevance(
+            self.model,
+            batch["image"],
+            labels=batch["label"],
+            create_graph=True,
+            generator=torch_generator(batch, key=key),
+        )
+        mask = batch["lesion_mask"]
+        values = guidance_values(self.guidance, relevance, mask)
+        return logits, Term(values, guided_samples(mask))
 
     # ---- validation -----------------------------------------------------------------------------
 
@@ -244,12 +227,10 @@ _LOGGED = {
 }
 
 
-def exchanged(batch: Batch, *, key: tuple[int, ...]) -> Tensor:
-    """Images whose backgrounds come from other patients of the batch, (B, C, *spatial)."""
-    donors = draw_donors(
-        batch["lesion_mask"], index=batch["index"], key=key, patient_id=batch["patient_id"]
-    )
-    return exchange_background(batch["image"], batch["lesion_mask"], donors=donors)
+def _counted(term: Term | None, which: str, name: str) -> dict[str, Tensor]:
+    if term is None:
+        return {}
+    return {which: term.counted, name: term.values, f"{which}_count": term.count}
 
 
 def _require_finite(logged: dict[str, Tensor]) -> None:

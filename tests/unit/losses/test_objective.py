@@ -22,13 +22,19 @@ AT = {"step": 0, "total_steps": 10}
 def test_sum_by_hand():
     objective = Objective(guidance_weight=3.0, consistency_weight=2.0)
     parts = objective(
-        LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, consistency=GUIDANCE / 2, **AT
+        LOGITS,
+        LABELS,
+        guided=GUIDED,
+        guidance=GUIDANCE,
+        compared=torch.ones(3, dtype=torch.bool),
+        consistency=GUIDANCE / 2,
+        **AT,
     )
     entropy = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(-2)), math.log(2)]
     assert parts.classification.item() == pytest.approx(sum(entropy) / 3)
     assert parts.guidance.item() == pytest.approx(0.6)  # over the two guided samples
-    assert parts.consistency.item() == pytest.approx(0.3)
-    assert parts.total.item() == pytest.approx(sum(entropy) / 3 + 3 * 0.6 + 2 * 0.3)
+    assert parts.consistency.item() == pytest.approx(0.2)  # over all three, a count of its own
+    assert parts.total.item() == pytest.approx(sum(entropy) / 3 + 3 * 0.6 + 2 * 0.2)
     assert parts.guidance_weight == 3.0
 
 

@@ -12,7 +12,8 @@ from glioma_xai.losses.objective import Objective
 from glioma_xai.models.networks import SmallCNN
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import Attribution, Guidance, still_statistics
-from glioma_xai.training.module import GuidedClassifier, exchanged
+from glioma_xai.training.module import GuidedClassifier
+from glioma_xai.training.sampling import exchanged
 
 SHAPE = (3, 24, 28)
 

@@ -1,0 +1,109 @@
+"""What is added to the classification loss: one value a sample, and which samples count."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glioma_xai.losses import guided_samples
+from glioma_xai.losses.consistency import consistency
+from glioma_xai.records import Batch
+from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
+from glioma_xai.training.sampling import Key, exchanged
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss by sample.
+
+    Args:
+        values: (N,).
+        counted: Samples that the mean is over, (N,) bool.
+    """
+
+    values: Tensor
+    counted: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """What the sum is divided by: the samples that count, a process's share of all of them.
+
+        Gradients of processes are averaged, so a mean over the joined batch divides by the joined
+        count over the number of processes.
+        """
+        count = self.counted.sum().float()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(count)
+            count /= torch.distributed.get_world_size()
+        return count
+
+
+def guidance_term(
+    model: nn.Module,
+    attribution: Attribution,
+    guidance: Guidance,
+    batch: Batch,
+    *,
+    key: Key,
+) -> Term:
+    """Guidance loss of a batch's samples with masks, read at the probe's inputs.
+
+    Args:
+        model: The network; its BatchNorm statistics stay as they are.
+        attribution: How relevance is computed.
+        guidance: Loss, probe and share of the samples.
+        batch: B samples.
+        key: Of the random numbers.
+    """
+    mask = batch["lesion_mask"]
+    chosen = guided_samples(mask).nonzero()[:, 0][: guidance.guided_count(len(mask))]
+    values = torch.zeros(len(mask), device=mask.device)
+    if len(chosen):
+        probe = PROBES[guidance.probe](
+            batch["image"], mask, index=batch["index"], key=key, patient_id=batch["patient_id"]
+        )
+        _, relevance = attribution.relevance(
+            model,
+            probe[chosen],
+            labels=batch["label"][chosen],
+            create_graph=True,
+            generator=torch_generator(batch, key=key),
+            update_statistics=False,
+        )
+        found = guidance_values(guidance, relevance, mask[chosen])
+        values = values.to(found).index_copy(0, chosen, found)
+    return Term(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
+
+
+def guidance_values(guidance: Guidance, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
+    """Guidance loss (B,); with target ``all`` the mean over the classes' maps."""
+    assert guidance.loss is not None
+    if relevance.ndim == lesion_mask.ndim:
+        return guidance.loss(relevance, lesion_mask)
+    maps = [guidance.loss(r, lesion_mask) for r in relevance.unbind(dim=1)]
+    return torch.stack(maps).mean(dim=0)
+
+
+def consistency_term(
+    model: nn.Module, batch: Batch, *, key: Key, logits: Tensor | None = None
+) -> Term:
+    """Difference of the logits between images and their copies on other backgrounds.
+
+    Args:
+        model: The network; its BatchNorm statistics stay as they are.
+        batch: B samples.
+        key: Of the random numbers.
+        logits: Of the images, (B, classes), if they are known.
+    """
+    with still_statistics(model):
+        first = model(batch["image"]) if logits is None else logits
+        other = model(exchanged(batch, key=key))
+    mask = batch["lesion_mask"]
+    return Term(consistency(first, other, mask), guided_samples(mask))
+
+
+def torch_generator(batch: Batch, *, key: Key) -> torch.Generator:
+    """Random numbers of a step, a function of key and samples; for random targets."""
+    numbers = np.random.SeedSequence([*key, *batch["index"].tolist()]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(numbers[0] >> 1))
