@@ -1,6 +1,7 @@
 """The LightningModule: logits, relevance, losses, log."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from pytorch_lightning import LightningModule
@@ -205,6 +206,7 @@ class GuidedClassifier(LightningModule):
         values |= {f"exchanged_{k}": v for k, v in self.exchanged_scores.compute().items()}
         if self.attribution.layer is None:
             values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
+        values["guided_score"] = guided_score(values)
         for metric in (self.scores, self.exchanged_scores, self.relevance_scores):
             metric.reset()
         for name, value in values.items():
@@ -212,7 +214,27 @@ class GuidedClassifier(LightningModule):
                 self.log(f"validation/{name}", value, sync_dist=True)
 
 
+def guided_score(scores: Mapping[str, float]) -> float:
+    r"""Score that chooses a guided network's epoch: right, and for the right reason.
+
+    .. math:: \sqrt{\text{accuracy on exchanged backgrounds} \cdot \text{relevance in the tumour}}
+
+    Either alone can be had without the other: relevance in the tumour while something else decides,
+    and a decision by the tumour, as in the warm start, that relevance does not show.
+
+    Args:
+        scores: ``exchanged_accuracy`` and, where it is measured, ``absolute_relevance_mass``.
+
+    Returns:
+        In [0, 1]; the accuracy alone where relevance is not measured.
+    """
+    inside = float(scores.get("absolute_relevance_mass", math.nan))
+    accuracy = float(scores["exchanged_accuracy"])
+    return accuracy if math.isnan(inside) else math.sqrt(accuracy * inside)
+
+
 _LOGGED = {
+    "guided_score",
     "loss",
     *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
     "balanced_accuracy",
