@@ -17,8 +17,8 @@ from torch import nn
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.data.brats import list_brats
-from glioma_xai.data.dataset import EpochSampler
 from glioma_xai.data.layout import LABEL_SCHEMES
+from glioma_xai.data.loading import EpochSampler
 from glioma_xai.data.transforms import Preparation, prepare
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.models.networks import SmallCNN

@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 from glioma_xai.data.annotations import Annotation
 from glioma_xai.data.augmentation import Augmentation
 from glioma_xai.data.cohort import PhantomSettings
-from glioma_xai.data.dataset import Sampling
 from glioma_xai.data.grids import Centre
 from glioma_xai.data.intensities import NORMALISATIONS, Normalisation
 from glioma_xai.data.labels import Region
+from glioma_xai.data.loading import Sampling
 from glioma_xai.data.prepared import Division, PreparedCohort
 from glioma_xai.data.reading import CohortSource, Reader
 from glioma_xai.data.settings import axis_values, fill, require_choice

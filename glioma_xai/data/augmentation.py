@@ -4,6 +4,7 @@ Drawing and applying are apart: what is drawn is a pure function of (seed, epoch
 is applied has no randomness. One resampling does flip, rotation, scale, shift and bending at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,37 +113,44 @@ def draw_change(
     )
 
 
-def apply_change(sample: Tensor, change: Change) -> Tensor:
-    """Return a changed copy of (C + 3, H, W[, D]): modalities, then annotation, lesion and brain.
+def apply_changes(image: Tensor, masks: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:
+    """Return changed copies of a batch, one change a sample.
 
     The image is interpolated linearly, masks take the nearest value, and what comes
     in from outside is air: 0 everywhere.
+
+    Args:
+        image: (B, C, H, W[, D]).
+        masks: (B, 2, H, W[, D]), annotation and brain.
+        changes: B of them.
     """
-    grid = _sampling_grid(change, tuple(sample.shape[1:]))
-    image, masks = sample[None, :-3], sample[None, -3:]
-    moved = F.grid_sample(image, grid, mode="bilinear", align_corners=False)[0]  # C H W [D]
-    masks = F.grid_sample(masks, grid, mode="nearest", align_corners=False)[0]  # 3 H W [D]
+    grid = _sampling_grid(changes, tuple(image.shape[2:]))
+    image = F.grid_sample(image, grid, mode="bilinear", align_corners=False)  # B C H W [D]
+    masks = F.grid_sample(masks, grid, mode="nearest", align_corners=False)  # B 2 H W [D]
     ones = (-1,) + (1,) * (image.ndim - 2)
-    inside = torch.from_numpy(change.shift).view(ones)
-    if change.noise is not None:
-        inside = inside + torch.from_numpy(change.noise)
-    moved = moved * torch.from_numpy(change.gain).view(ones) + inside * masks[2:]
-    return torch.cat([moved, masks])
+    for moved, brain, change in zip(image, masks[:, 1:], changes, strict=True):
+        inside = torch.from_numpy(change.shift).view(ones)
+        if change.noise is not None:
+            inside = inside + torch.from_numpy(change.noise)
+        moved.mul_(torch.from_numpy(change.gain).view(ones)).add_(inside * brain)
+    return image, masks
 
 
-def _sampling_grid(change: Change, size: tuple[int, ...]) -> Tensor:
-    """Return (1, *size, D): where each output pixel is read, in torch's normalised coordinates."""
+def _sampling_grid(changes: Sequence[Change], size: tuple[int, ...]) -> Tensor:
+    """Return (B, *size, D): where each output pixel is read, in torch's normalised coordinates."""
     dims = len(size)
     half = np.array(size, dtype=np.float32) / 2
-    matrix = change.matrix.copy()  # pixels, axes in order of the array
-    matrix[:, :dims] *= half[None] / half[:, None]
-    matrix[:, dims] /= half
+    matrix = np.stack([change.matrix for change in changes])  # pixels, axes in order of the array
+    matrix[:, :, :dims] *= half[None] / half[:, None]
+    matrix[:, :, dims] /= half
     reverse = np.arange(dims)[::-1]  # torch counts axes from the last
-    theta = np.concatenate([matrix[reverse][:, reverse], matrix[reverse, dims:]], axis=1)
-    grid = F.affine_grid(torch.from_numpy(theta)[None], [1, 1, *size], align_corners=False)
-    if change.bending is None:
+    theta = matrix[:, reverse][:, :, [*reverse, dims]]
+    shape = [len(changes), 1, *size]
+    grid = F.affine_grid(torch.from_numpy(theta), shape, align_corners=False)
+    bending = [change.bending for change in changes if change.bending is not None]
+    if not bending:
         return grid
     mode = "bicubic" if dims == 2 else "trilinear"
-    points = torch.from_numpy(change.bending / half.reshape(dims, *[1] * dims))[None]  # 1 D 5 5 [5]
+    points = torch.from_numpy(np.stack(bending) / half.reshape(dims, *[1] * dims))  # B D 5 5 [5]
     field = F.interpolate(points, size=size, mode=mode, align_corners=True)
     return grid + field.movedim(1, -1).flip(-1)

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from glioma_xai.data.arguments import DataArguments
 from glioma_xai.data.augmentation import Augmentation
-from glioma_xai.data.dataset import EpochSampler, Sample, SampleDataset
+from glioma_xai.data.dataset import SampleDataset
 from glioma_xai.data.inspection import examine_cohort
 from glioma_xai.data.inspection_page import write_inspection_page
 from glioma_xai.data.intensities import NORMALISED_RANGE
+from glioma_xai.data.loading import BatchLoader, EpochSampler, Sample, as_it_is
 from glioma_xai.data.prepared import PreparedCohort, prepare_cohort
 from glioma_xai.data.reading import ensure_phantom
 from glioma_xai.data.settings import require_choice
@@ -230,10 +231,11 @@ class GliomaDataModule(DataArguments):
         return self.trainer.global_rank, self.trainer.world_size
 
     def _loader(self, dataset: Dataset[Sample], sampler: Sampler[Any] | None) -> DataLoader[Sample]:
-        return DataLoader(
+        return BatchLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
+            collate_fn=as_it_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

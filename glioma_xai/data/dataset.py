@@ -1,37 +1,29 @@
-"""Prepared subjects as a torch dataset, and the order in which they are seen."""
+"""Prepared subjects as a torch dataset that makes whole batches."""
 
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from glioma_xai.data.augmentation import (
     Augmentation,
-    apply_change,
+    apply_changes,
     draw_change,
     sample_generator,
 )
 from glioma_xai.data.cache import PreparedCache
+from glioma_xai.data.loading import Sample, SampleBatch, SampleKey
 
-Sampling = Literal["none", "balanced"]
+__all__ = ["Sample", "SampleDataset", "SampleKey"]
 
-
-@dataclass(frozen=True)
-class SampleKey:
-    """A position in the table, and the epoch whose random numbers it gets."""
-
-    index: int
-    epoch: int
-
-
-Sample = dict[str, Tensor | int | str]
-"""One sample of ``records.Batch``, without the batch axis."""
+Row = Mapping[Hashable, Any]
+MOST_OPEN = 4096
+"""Entries kept open at a time, far below what a system allows."""
 
 
 class SampleDataset(Dataset[Sample]):
@@ -72,126 +64,82 @@ class SampleDataset(Dataset[Sample]):
         return self.__dict__ | {"_open": {}}
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
-        """Return a sample.
-
-        A plain index gives it unchanged, with the lesion as mask; a SampleKey names an epoch of
-        training and gives it augmented, with the annotation as mask.
-        """
-        index = key.index if isinstance(key, SampleKey) else int(key)
-        row = self._rows[index]
-        epoch = key.epoch if isinstance(key, SampleKey) else None
-        arrays = self._arrays(row, index, epoch)
-        mask = arrays[-2:-1] if epoch is None else arrays[-3:-2]  # lesion, or annotation
-        known = row["guided"] and bool((mask == 1).any())
-        nowhere = mask.new_tensor(torch.nan)
+        """Return one sample of ``__getitems__``, its numbers plain."""
+        batch = self.__getitems__([key])
         return {
-            "image": arrays[:-3],
-            "lesion_mask": mask.where(mask >= 0, nowhere) if known else nowhere.expand_as(mask),
-            "brain_mask": arrays[-1:],
-            "label": row["label"],
-            "index": index,
-            "slice_index": row["slice_index"],
-            "patient_id": row["patient_id"],
-            "subject_id": row["subject_id"],
-            "site": row["site"],
+            name: int(values[0]) if isinstance(values, Tensor) and values.ndim == 1 else values[0]
+            for name, values in batch.items()
         }
 
-    def _arrays(self, row: Mapping[Hashable, Any], index: int, epoch: int | None) -> Tensor:
-        """Return modalities, annotation, lesion and brain (C + 3, H, W[, D])."""
-        arrays = self._samples(row["entry"])[row["row"]].astype(np.float32)
-        if epoch is None:
-            return torch.from_numpy(self._crop(arrays, None))
-        if row["annotation_entry"] != row["entry"] or row["annotation_row"] != row["row"]:
-            arrays[-3] = self._samples(row["annotation_entry"])[row["annotation_row"]][-3]
-        generator = sample_generator(self.seed, epoch, index)
-        cropped = torch.from_numpy(self._crop(arrays, generator))
-        if self.augmentation is None:
-            return cropped
-        change = draw_change(self.augmentation, tuple(cropped[:-3].shape), generator)
-        changed = apply_change(cropped, change)
-        changed[:-3].clamp_(*self.value_range)
-        return changed
+    def __getitems__(self, keys: Sequence[int | SampleKey]) -> SampleBatch:
+        """Return a batch; torch's loader asks for all of it at once.
 
-    def _crop(
-        self, arrays: NDArray[np.float32], generator: np.random.Generator | None
-    ) -> NDArray[np.float32]:
-        """Cut the jitter off: at a random place in training, in the middle otherwise."""
+        A plain index gives a sample unchanged, with the lesion as mask; a SampleKey names an epoch
+        of training and gives it augmented, with the annotation as mask.
+        """
+        indices = [key.index if isinstance(key, SampleKey) else int(key) for key in keys]
+        rows = [self._rows[index] for index in indices]
+        generators = [
+            sample_generator(self.seed, key.epoch, key.index)
+            for key in keys
+            if isinstance(key, SampleKey)
+        ]
+        image, masks = self._stack(rows, generators)
+        if generators and self.augmentation is not None:
+            shape = tuple(image.shape[1:])
+            changes = [draw_change(self.augmentation, shape, one) for one in generators]
+            image, masks = apply_changes(image, masks, changes)
+            image.clamp_(*self.value_range)
+        lesion = masks[:, :1]
+        known = torch.tensor([row["guided"] for row in rows])
+        known &= (lesion == 1).flatten(1).any(1)
+        known = known.view(-1, *[1] * (lesion.ndim - 1))
+        columns = ("label", "slice_index")
+        numbers = {name: torch.tensor([row[name] for row in rows]) for name in columns}
+        names = {n: [row[n] for row in rows] for n in ("patient_id", "subject_id", "site")}
+        return {
+            "image": image,
+            "lesion_mask": lesion.where(known & (lesion >= 0), lesion.new_tensor(torch.nan)),
+            "brain_mask": masks[:, 1:],
+            "index": torch.tensor(indices),
+            **numbers,
+            **names,
+        }
+
+    def _stack(
+        self, rows: Sequence[Row], generators: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Return image (B, C, H, W[, D]) and masks (B, 2, H, W[, D]), cropped.
+
+        The first mask is the annotation in training, for which there are generators, and else the
+        lesion; the second is the brain.
+        """
+        first = self._samples(rows[0]["entry"])[rows[0]["row"]]
+        size = tuple(length - 2 * self.jitter for length in first.shape[1:])
+        image = np.empty((len(rows), len(first) - 3, *size), np.float32)
+        masks = np.empty((len(rows), 2, *size), np.float32)
+        for place, row in enumerate(rows):
+            window = (slice(None), *self._window(size, generators[place] if generators else None))
+            stored = self._samples(row["entry"])[row["row"]][window]
+            image[place], masks[place, 0], masks[place, 1] = stored[:-3], stored[-2], stored[-1]
+            if generators:
+                annotated = self._samples(row["annotation_entry"])[row["annotation_row"]]
+                masks[place, 0] = annotated[window][-3]
+        return torch.from_numpy(image), torch.from_numpy(masks)
+
+    def _window(
+        self, size: tuple[int, ...], generator: np.random.Generator | None
+    ) -> tuple[slice, ...]:
+        """Return where to cut: at a random place in training, in the middle otherwise."""
         if not self.jitter:
-            return arrays
-        for axis in range(1, arrays.ndim):
-            drawn = None if generator is None else int(generator.integers(2 * self.jitter + 1))
-            start = self.jitter if drawn is None else drawn
-            length = arrays.shape[axis] - 2 * self.jitter
-            arrays = arrays.take(range(start, start + length), axis=axis)
-        return arrays
+            return tuple(slice(None) for _ in size)
+        most = 2 * self.jitter + 1
+        starts = [self.jitter if generator is None else int(generator.integers(most)) for _ in size]
+        return tuple(slice(start, start + n) for start, n in zip(starts, size, strict=True))
 
     def _samples(self, entry: str) -> NDArray[np.float16]:
         if entry not in self._open:
+            if len(self._open) >= MOST_OPEN:
+                self._open.clear()
             self._open[entry] = self.cache.samples(entry)
         return self._open[entry]
-
-
-class EpochSampler(Sampler[SampleKey]):
-    """A fresh order each epoch that depends on seed and epoch alone.
-
-    The epoch travels with each index, so that workers, however many and however long they live,
-    draw the same random numbers.
-
-    With several processes each takes its share of every joint batch (``processes`` x
-    ``batch_size`` samples that follow each other in the order), so that a step sees what one
-    process with that batch size would see. Of the last joint batch all take equally many, give or
-    take one; if it has fewer samples than there are processes, it is left out.
-
-    Args:
-        labels: Class of each sample (N,).
-        sampling: ``none`` sees every sample once; ``balanced`` draws N samples with replacement,
-            each class equally often.
-        seed: Of the order.
-        epoch: The first epoch; Lightning sets later ones.
-        batch_size: Of one process; needed if there are several.
-        process: Number of this process, from 0.
-        processes: How many there are.
-    """
-
-    def __init__(
-        self,
-        labels: NDArray[np.int64],
-        *,
-        sampling: Sampling,
-        seed: int,
-        epoch: int,
-        batch_size: int = 1,
-        process: int = 0,
-        processes: int = 1,
-    ) -> None:
-        self.labels = labels
-        self.sampling = sampling
-        self.seed = seed
-        self.epoch = epoch
-        self.joint_batch = batch_size * processes
-        self.process = process
-        self.processes = processes
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._share(np.arange(len(self.labels))))
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        epoch, count = self.epoch, len(self.labels)
-        generator = np.random.default_rng([self.seed, epoch])
-        if self.sampling == "balanced":
-            weights = 1 / np.bincount(self.labels)[self.labels]
-            order = generator.choice(count, count, p=weights / weights.sum())
-        else:
-            order = generator.permutation(count)
-        return iter([SampleKey(int(index), epoch) for index in self._share(order)])
-
-    def _share(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return what this process sees of an order."""
-        last = len(order) % self.joint_batch
-        kept = order[: len(order) - last] if last < self.processes else order
-        mine = np.arange(len(kept)) % self.joint_batch % self.processes == self.process
-        return np.asarray(kept[mine])

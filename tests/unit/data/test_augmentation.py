@@ -5,7 +5,7 @@ import torch
 from glioma_xai.data.augmentation import (
     Augmentation,
     Change,
-    apply_change,
+    apply_changes,
     draw_change,
     sample_generator,
 )
@@ -15,14 +15,19 @@ NOTHING = Augmentation(True, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def sample(size: tuple[int, ...] = (16, 20)) -> torch.Tensor:
-    """Two modalities, annotation, lesion and brain."""
+    """Two modalities, annotation and brain."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((2, *size), generator=generator)
     brain = torch.zeros(1, *size)
     brain[(0, *[slice(3, -3)] * len(size))] = 1
     lesion = torch.zeros(1, *size)
     lesion[(0, *[slice(5, 8)] * len(size))] = 1
-    return torch.cat([image * brain, lesion, lesion, brain])
+    return torch.cat([image * brain, lesion, brain])
+
+
+def apply_change(before: torch.Tensor, change: Change) -> torch.Tensor:
+    image, masks = apply_changes(before[None, :-2], before[None, -2:], [change])
+    return torch.cat([image, masks], dim=1)[0]
 
 
 def drawn(settings: Augmentation, shape: tuple[int, ...], index: int = 0) -> Change:
@@ -50,7 +55,7 @@ def test_a_quarter_turn_is_exact_and_pixels_stay_square():
     expected = torch.rot90(before, -1, (1, 2))
     turned = apply_change(before, change)
     torch.testing.assert_close(turned, expected, atol=1e-5, rtol=1e-5)
-    oblong = torch.zeros(5, 21, 11)
+    oblong = torch.zeros(4, 21, 11)
     oblong[:, 10, 2:9] = 1  # seven pixels along y become seven along x
     change = drawn(NOTHING, (2, 21, 11))
     change.matrix[:] = [[0, -1, 0], [1, 0, 0]]
@@ -61,11 +66,11 @@ def test_a_quarter_turn_is_exact_and_pixels_stay_square():
 
 def test_image_and_masks_move_together():
     before = sample((40, 40))
-    before[0], before[1] = before[3], before[4]  # the image shows its own masks
+    before[0], before[1] = before[2], before[3]  # the image shows its own masks
     settings = Augmentation(True, 0.5, 30, 0.2, 0.1, 0.05, 0, 0, 0)
     for index in range(5):
         after = apply_change(before, drawn(settings, (2, 40, 40), index))
-        differing = ((after[:2] > 0.5) != (after[3:] > 0.5)).float().mean()
+        differing = ((after[:2] > 0.5) != (after[2:] > 0.5)).float().mean()
         assert differing < 0.01
         assert set(after[2:].unique().tolist()) <= {0.0, 1.0}
 
@@ -73,8 +78,18 @@ def test_image_and_masks_move_together():
 def test_air_stays_0_under_intensity_changes():
     settings = Augmentation(True, 0, 0, 0, 0, 0, 0.5, 0.5, 0.5)
     after = apply_change(sample(), drawn(settings, (2, 16, 20)))
-    assert after[:2, sample()[4] == 0].abs().max() < 1e-6
+    assert after[:2, sample()[3] == 0].abs().max() < 1e-6
     assert not torch.allclose(after[:2], sample()[:2])
+
+
+@pytest.mark.parametrize("size", [(16, 20), (8, 10, 6)])
+def test_a_batch_is_changed_as_its_samples_are(size: tuple[int, ...]):
+    settings = Augmentation(elastic=0.05)
+    changes = [drawn(settings, (2, *size), index) for index in range(3)]
+    together = apply_changes(*sample(size).expand(3, 4, *size).split(2, dim=1), changes)
+    alone = [apply_change(sample(size), change) for change in changes]
+    torch.testing.assert_close(torch.cat(together, dim=1), torch.stack(alone), rtol=0, atol=0)
+    assert not torch.equal(alone[0], alone[1])
 
 
 def test_what_comes_in_from_outside_is_air():

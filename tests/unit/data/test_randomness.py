@@ -1,13 +1,18 @@
 """What is random depends on seed, epoch and sample, and on nothing else."""
 
 import pickle
+import threading
+import time
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 
 from glioma_xai.data import GliomaDataModule
+from glioma_xai.data.loading import BatchLoader, as_it_is
 from tests.unit.data.small_cohorts import images_by_key
 
 
@@ -94,3 +99,38 @@ def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: P
     second, _ = fit(4, str(tmp_path / "two.ckpt"))
     assert len({tuple(values) for values in whole.seen.values()}) == 4
     assert {**first.seen, **second.seen} == whole.seen
+
+
+class _Slow(torch.utils.data.Dataset):
+    """Batches that say on which thread and when they were made."""
+
+    made: ClassVar[list[tuple[int, str]]] = []
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitems__(self, keys: list[int]) -> list[int]:
+        if keys == [3]:
+            raise OSError("the disk is gone")
+        self.made.append((keys[0], threading.current_thread().name))
+        return keys
+
+
+def test_the_next_batch_is_made_while_the_last_is_used():
+    _Slow.made.clear()
+    batches = iter(BatchLoader(_Slow(), batch_size=1, collate_fn=as_it_is))
+    assert next(batches) == [0]
+    deadline = time.monotonic() + 10
+    while len(_Slow.made) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)  # a training step
+    assert [number for number, _ in _Slow.made] == [0, 1]
+    assert all(name.startswith("batches") for _, name in _Slow.made)
+    assert [next(batches), next(batches)] == [[1], [2]]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+
+
+def test_an_epoch_that_is_left_early_ends_its_thread(settings):
+    for _ in GliomaDataModule(**settings()).train_dataloader():
+        break
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
