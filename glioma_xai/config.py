@@ -49,10 +49,12 @@ class LossConfig:
     guidance_weight: float = 0.0
     schedule: Node | None = None
     combine: typing.Literal["sum", "convex"] = "sum"
+    weighting: typing.Literal["fixed", "balanced", "uncertainty"] = "fixed"
+    balance_every: int = 1
     probe: typing.Literal["image", "scaled", "mixed", "noise"] = "image"
     warm_start_epochs: int = 0
-    warm_start: typing.Literal["exchange", "masked"] = "exchange"
-    warm_start_on: typing.Literal["all", "guided"] = "all"
+    warm_start: typing.Literal["exchange", "masked", "plain"] = "exchange"
+    warm_start_on: typing.Literal["all", "guided"] = "guided"
     exchange_share: float = 0.0
     consistency_weight: float = 0.0
     guided_share: float = 1.0

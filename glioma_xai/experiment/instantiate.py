@@ -95,6 +95,8 @@ def build_module(
         consistency_weight=loss.consistency_weight,
         schedule=schedule,
         combine=loss.combine,
+        weighting=loss.weighting,
+        balance_every=loss.balance_every,
         class_weights=data.class_weights() if config.class_weights == "balanced" else None,
     )
     few = data.division.mask_share < 1

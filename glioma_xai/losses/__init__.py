@@ -2,11 +2,12 @@
 
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.losses.guidance import GuidanceLoss, energy, focus, l1, ppce, rrr, weighted_sum
-from glioma_xai.losses.ranked import isnet, natural_range
+from glioma_xai.losses.ranked import ISNet, isnet, natural_range
 from glioma_xai.losses.regions import guided_samples, within_brain
 
 __all__ = [
     "GuidanceLoss",
+    "ISNet",
     "consistency",
     "energy",
     "focus",

@@ -1,9 +1,11 @@
 """The ISNet's losses: the hottest pixels outside the lesion, and a natural amount of relevance."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.regions import guided_regions, ratio
@@ -158,3 +160,74 @@ def natural_range(totals: Tensor) -> tuple[float, float]:
             f"standard deviation {std:g}. Train a little before measuring."
         )
     return low, high
+
+
+class ISNet(nn.Module):
+    """:func:`isnet` with its range measured on the network that is trained.
+
+    The range is a buffer, so that it is saved with the network and a resumed run keeps it.
+
+    Args:
+        relevance_range: C1 and C2; ``auto`` waits for :meth:`calibrate`; None drops the foreground
+            part.
+        decay: See :func:`isnet`, as are the next three.
+        background_scale: E.
+        background_weight: w_1.
+        foreground_weight: w_2.
+    """
+
+    measured_range: Tensor
+
+    def __init__(
+        self,
+        *,
+        relevance_range: Literal["auto"] | Sequence[float] | None = "auto",
+        decay: float = 0.996,
+        background_scale: float = 1.0,
+        background_weight: float = 1.0,
+        foreground_weight: float = 3.0,
+    ) -> None:
+        super().__init__()
+        if relevance_range not in ("auto", None) and len(relevance_range) != 2:
+            raise ConfigError(
+                f"loss.guidance.relevance_range: expected auto, null or two numbers, found "
+                f"{relevance_range}. Give [C1, C2]."
+            )
+        self.options = {
+            "decay": decay,
+            "background_scale": background_scale,
+            "background_weight": background_weight,
+            "foreground_weight": foreground_weight,
+        }
+        self.automatic = relevance_range == "auto"
+        self.bounded = relevance_range is not None
+        known = (math.nan, math.nan) if relevance_range in ("auto", None) else relevance_range
+        self.register_buffer("measured_range", torch.tensor([float(bound) for bound in known]))
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether :meth:`calibrate` must come before the loss."""
+        return self.automatic and bool(self.measured_range.isnan().any())
+
+    def calibrate(self, totals: Tensor) -> None:
+        """Set the range, see :func:`natural_range`.
+
+        Args:
+            totals: Sum of |relevance| of each map, (N,).
+        """
+        self.measured_range.copy_(torch.tensor(natural_range(totals)))
+
+    def forward(self, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
+        """Loss of each sample, (B,).
+
+        Raises:
+            ConfigError: If the range has not been measured.
+        """
+        if self.needs_calibration:
+            raise ConfigError(
+                "isnet: expected a measured range, found none. Call calibrate first, or set "
+                "loss.guidance.relevance_range=[C1, C2]."
+            )
+        low, high = self.measured_range.tolist()
+        bounds = (low, high) if self.bounded else None
+        return isnet(relevance, lesion_mask, relevance_range=bounds, **self.options)

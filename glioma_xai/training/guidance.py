@@ -15,7 +15,7 @@ from glioma_xai.losses import probes
 
 GuidanceLoss = Callable[[Tensor, Tensor], Tensor]
 ProbeName = Literal["image", "scaled", "mixed", "noise"]
-WarmStart = Literal["exchange", "masked"]
+WarmStart = Literal["exchange", "masked", "plain"]
 SamplesOf = Literal["all", "guided"]
 PROBES: Mapping[str, probes.Probe] = {
     "image": probes.image,
@@ -111,11 +111,12 @@ class Guidance:
         loss: Function of relevance (B, C, *spatial) and lesion mask (B, 1, *spatial) to (B,); None
             switches guidance off.
         probe: Input at which relevance is read.
-        warm_start_epochs: First epochs that see other backgrounds and no guidance.
-        warm_start: What the images have for a background then: another patient's (exchange), or
-            nothing (masked).
+        warm_start_epochs: First epochs, which have no guidance.
+        warm_start: What the images have for a background then: another patient's (exchange),
+            nothing (masked), or their own (plain).
         warm_start_on: ``all`` trains on every image, those without a mask as they are; ``guided``
-            on images with masks only, so that the others cannot teach the shortcut.
+            on images with masks only, drawn where the batch has others, so that these cannot teach
+            the shortcut.
         exchange_share: Share of the batches after them whose backgrounds are exchanged.
         guided_share: Share of each batch whose relevance is computed, to save time.
         guided_batch: Number of samples with masks that are drawn at each step for guidance and
@@ -130,7 +131,7 @@ class Guidance:
     probe: ProbeName = "image"
     warm_start_epochs: int = 0
     warm_start: WarmStart = "exchange"
-    warm_start_on: SamplesOf = "all"
+    warm_start_on: SamplesOf = "guided"
     exchange_share: float = 0.0
     guided_share: float = 1.0
     guided_batch: int | None = None
@@ -141,7 +142,7 @@ class Guidance:
             "probe": self.probe in PROBES,
             "warm_start_epochs": self.warm_start_epochs >= 0,
             "exchange_share": 0 <= self.exchange_share <= 1,
-            "warm_start": self.warm_start in ("exchange", "masked"),
+            "warm_start": self.warm_start in ("exchange", "masked", "plain"),
             "warm_start_on": self.warm_start_on in ("all", "guided"),
             "guided_share": 0 < self.guided_share <= 1,
             "guided_batch": self.guided_batch is None or self.guided_batch >= 1,
@@ -165,7 +166,7 @@ _RANGES = {
     "probe": f"one of {', '.join(PROBES)}",
     "warm_start_epochs": "a number of epochs, 0 or more",
     "exchange_share": "a share in [0, 1]",
-    "warm_start": "exchange or masked",
+    "warm_start": "exchange, masked or plain",
     "warm_start_on": "all or guided",
     "guided_share": "a share in (0, 1]",
     "guided_batch": "a number of samples, 1 or more, or null",

@@ -9,9 +9,10 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from glioma_xai.errors import NumericsError
-from glioma_xai.losses import guided_samples
+from glioma_xai.losses import ISNet, guided_samples
 from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.relevance import RelevanceScores
@@ -23,10 +24,13 @@ from glioma_xai.training.terms import (
     consistency_term,
     guidance_term,
     guidance_values,
+    relevance_totals,
     torch_generator,
 )
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
+_CALIBRATION_KEY = 2**31 - 4
+_CALIBRATION_BATCHES, _CALIBRATION_SIZE = 8, 32
 
 
 class GuidedClassifier(LightningModule):
@@ -64,10 +68,12 @@ class GuidedClassifier(LightningModule):
         self.build_scheduler = scheduler
         self.seed = seed
         self.supply = Supply(guidance, bank, seed=seed)
+        self.ranged = guidance.loss if isinstance(guidance.loss, ISNet) else None  # has a buffer
         self.shown: dict[str, float] = {}  # newest losses, for the progress bar
         self.scores = ClassificationScores()
         self.exchanged_scores = ClassificationScores()
         self.relevance_scores = RelevanceScores()
+        self.guidance_mean = MeanMetric()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, (B, classes)."""
@@ -82,6 +88,17 @@ class GuidedClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer)}
 
     # ---- training -------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Measure the natural range of relevance before the first guided epoch, if a loss asks."""
+        if self._warm() or self.ranged is None or not self.ranged.needs_calibration:
+            return
+        totals = []
+        for part in range(_CALIBRATION_BATCHES):
+            key = (self.seed, _CALIBRATION_KEY, part)
+            drawn = self.supply.take(_CALIBRATION_SIZE, key=key, device=self.device)
+            totals.append(relevance_totals(self.model, self.attribution, drawn, key=key))
+        self.ranged.calibrate(torch.cat(totals))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss out of labels and relevance."""
@@ -195,9 +212,16 @@ class GuidedClassifier(LightningModule):
             self.relevance_scores.update(
                 relevance, batch["lesion_mask"], batch["brain_mask"], index=batch["index"]
             )
+        if self._measures_guidance():
+            values = guidance_values(self.guidance, relevance, batch["lesion_mask"])
+            self.guidance_mean.update(values[guided_samples(batch["lesion_mask"])])
         with torch.no_grad():
             other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
         self.exchanged_scores.update(other, *keys)
+
+    def _measures_guidance(self) -> bool:
+        waits = self.ranged is not None and self.ranged.needs_calibration
+        return self.guidance.loss is not None and not waits
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
@@ -207,6 +231,9 @@ class GuidedClassifier(LightningModule):
         if self.attribution.layer is None:
             values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
         values["guided_score"] = guided_score(values)
+        if self._measures_guidance():
+            self.log("validation/loss_guidance", self.guidance_mean.compute())
+        self.guidance_mean.reset()
         for metric in (self.scores, self.exchanged_scores, self.relevance_scores):
             metric.reset()
         for name, value in values.items():

@@ -165,9 +165,12 @@ class Supply:
             if int(batch_idx * share) == int((batch_idx + 1) * share):
                 return batch
             return {**batch, "image": exchanged(batch, key=key, bank=self._donors())}
+        if settings.warm_start == "plain":
+            return batch
         donors = self._donors()
-        if settings.warm_start_on == "guided":
-            (batch, key), donors = self.draw(batch, len(batch["label"]), epoch=epoch), None
+        guided = guided_samples(batch["lesion_mask"])
+        if settings.warm_start_on == "guided" and not bool(guided.all()):
+            (batch, key), donors = self.draw(batch, len(guided), epoch=epoch), None
         if settings.warm_start == "masked":
             return {**batch, "image": tumour_alone(batch)}
         return {**batch, "image": exchanged(batch, key=key, bank=donors)}
@@ -184,8 +187,12 @@ class Supply:
             ConfigError: If no training sample has a mask.
         """
         key = (self.seed, epoch, *batch["index"].tolist())
+        return self.take(count, key=key, device=batch["image"].device), key
+
+    def take(self, count: int, *, key: Key, device: torch.device) -> Batch:
+        """Samples with masks, drawn by a key of their own; see :meth:`MaskedSamples.draw`."""
         drawn = self._bank().draw(count, key=key)
-        return cast("Batch", move_data_to_device(drawn, batch["image"].device)), key
+        return cast("Batch", move_data_to_device(drawn, device))
 
     def _donors(self) -> MaskedSamples | None:
         """Who gives backgrounds: the batch, unless few of its samples have masks."""
@@ -195,6 +202,6 @@ class Supply:
         if self.bank is None or not len(self.bank):
             raise ConfigError(
                 "training: expected samples with lesion masks to draw from, found none. Raise "
-                "data.mask_share, or set loss.guided_batch=null and loss.warm_start_on=all."
+                "data.mask_share, or switch off what needs masks: loss=cross_entropy."
             )
         return self.bank

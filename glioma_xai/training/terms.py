@@ -85,6 +85,21 @@ def guidance_values(guidance: Guidance, relevance: Tensor, lesion_mask: Tensor) 
     return torch.stack(maps).mean(dim=0)
 
 
+def relevance_totals(
+    model: nn.Module, attribution: Attribution, batch: Batch, *, key: Key
+) -> Tensor:
+    """Sum of |relevance| of each map of a batch, (N,); for a loss that needs its natural range."""
+    _, relevance = attribution.relevance(
+        model,
+        batch["image"],
+        labels=batch["label"],
+        generator=torch_generator(batch, key=key),
+        update_statistics=False,
+    )
+    maps = relevance if relevance.ndim == batch["image"].ndim else relevance.flatten(0, 1)
+    return maps.detach().abs().flatten(1).sum(dim=1)
+
+
 def consistency_term(
     model: nn.Module, batch: Batch, *, key: Key, logits: Tensor | None = None
 ) -> Term:
