@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import default_collate
 
-from glioma_xai.data.dataset import Sample, SampleKey
+from glioma_xai.data.loading import SampleBatch, SampleKey
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses import guided_samples
 from glioma_xai.losses.backgrounds import (
@@ -34,8 +33,8 @@ _DRAW, _DONORS = 0, 1  # streams of random numbers
 class KeyedSamples(Protocol):
     """A dataset whose random changes are a function of an epoch's number."""
 
-    def __getitem__(self, key: SampleKey) -> Sample:
-        """Return the sample, augmented."""
+    def __getitems__(self, keys: Sequence[SampleKey]) -> SampleBatch:
+        """Return the samples, augmented, as a batch."""
         ...
 
 
@@ -98,7 +97,7 @@ class MaskedSamples:
             SampleKey(int(self.positions[place]), int(change))
             for place, change in zip(order, changes, strict=True)
         ]
-        return cast("Batch", default_collate([self.samples[key] for key in keys]))
+        return cast("Batch", self.samples.__getitems__(keys))
 
 
 def exchanged(batch: Batch, *, key: Key, bank: MaskedSamples | None = None) -> Tensor:

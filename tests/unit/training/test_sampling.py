@@ -1,5 +1,6 @@
 """Samples drawn from those with masks: who is drawn, what is kept, and that it can be repeated."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glioma_xai import losses
-from glioma_xai.data.dataset import Sample, SampleKey
+from glioma_xai.data.loading import SampleBatch, SampleKey
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.objective import Objective
 from glioma_xai.models.networks import SmallCNN
@@ -24,19 +25,20 @@ PATIENTS = ["a", "b", "b", "c"]
 class Numbered:
     """A training split whose images hold their position; the hundredth part tells changes apart."""
 
-    def __getitem__(self, key: SampleKey) -> Sample:
-        mask = torch.zeros(1, *SHAPE[1:])
-        mask[:, 8:14, 9:17] = 1
+    def __getitems__(self, keys: Sequence[SampleKey]) -> SampleBatch:
+        numbers = torch.tensor([key.index + (key.epoch % 97) / 1000 for key in keys])
+        mask = torch.zeros(len(keys), 1, *SHAPE[1:])
+        mask[..., 8:14, 9:17] = 1
         return {
-            "image": torch.full(SHAPE, float(key.index)) + (key.epoch % 97) / 1000,
+            "image": numbers.view(-1, 1, 1, 1).repeat(1, *SHAPE),
             "lesion_mask": mask,
             "brain_mask": torch.ones_like(mask),
-            "label": key.index % 2,
-            "index": key.index,
-            "slice_index": 0,
-            "patient_id": PATIENTS[POSITIONS.index(key.index)],
-            "subject_id": "s",
-            "site": "",
+            "label": torch.tensor([key.index % 2 for key in keys]),
+            "index": torch.tensor([key.index for key in keys]),
+            "slice_index": torch.zeros(len(keys), dtype=torch.int64),
+            "patient_id": [PATIENTS[POSITIONS.index(key.index)] for key in keys],
+            "subject_id": ["s"] * len(keys),
+            "site": [""] * len(keys),
         }
 
 
