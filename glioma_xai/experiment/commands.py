@@ -9,7 +9,7 @@ from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.cases import file_name
 from glioma_xai.experiment.explanation import explain_subject
-from glioma_xai.experiment.launch import folder_of, split_arguments, value_of
+from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, value_of
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits, read_iou_threshold, read_validation
 from glioma_xai.experiment.saved import load_module, open_run
@@ -32,10 +32,6 @@ def _yes(text: str | None, *, key: str) -> bool:
     return text is not None and known[text.lower()]
 
 
-def _trusted(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").strip("[]").split(",") if name.strip()]
-
-
 def evaluate(arguments: Sequence[str]) -> None:
     """Evaluate a run on a split, of its own or of other data; print where the results are."""
     own, rest = _options(arguments, "run", "split", "trust", "output", "faithfulness")
@@ -43,7 +39,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     split = own["split"] or "test"
     if split not in SPLITS:
         raise ConfigError(f"split: expected one of {', '.join(SPLITS)}, found {split}. Choose one.")
-    saved = open_run(folder, rest, trust=_trusted(own["trust"]))
+    saved = open_run(folder, rest, trust=names_of(own["trust"]))
     data = instantiate.build_data(saved.config)
     data.setup("test")
     module, epoch = load_module(saved, data)
@@ -74,7 +70,7 @@ def explain(arguments: Sequence[str]) -> None:
             "subject: expected the id of a subject, found nothing. Add subject=<id>; "
             f"{folder / 'predictions.csv'} lists the run's own."
         )
-    saved = open_run(folder, rest, trust=_trusted(own["trust"]))
+    saved = open_run(folder, rest, trust=names_of(own["trust"]))
     data = instantiate.build_data(saved.config)
     data.setup("predict" if saved.other_data else "test")
     module, _ = load_module(saved, data)

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from glioma_xai.config import check_config, compose_config, conf_dir
 from glioma_xai.errors import ConfigError, GliomaXaiError
-from glioma_xai.experiment.lifecycle import Interrupted
+from glioma_xai.experiment.lifecycle import DISK_ERRORS
+from glioma_xai.experiment.processes import Interrupted
 
 _MULTIRUN = {"-m", "--multirun"}
 
@@ -36,6 +37,15 @@ def run_command(work: Callable[[], None]) -> int:
     except Interrupted as error:
         print(f"{error}. A run goes on with resume=<its folder>.", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(
+            f"OSError: {error.filename}: expected a place that can be written to, found "
+            f"{error.strerror}. Choose another folder with paths.root=<folder>.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -63,6 +73,11 @@ def value_of(key: str, overrides: Sequence[str]) -> str | None:
         if sign and name.lstrip("+") == key:
             return value.strip("'\"")
     return None
+
+
+def names_of(text: str | None) -> list[str]:
+    """Names in a list such as ``[a,b]``; none for nothing."""
+    return [name.strip() for name in (text or "").strip("[]").split(",") if name.strip()]
 
 
 def jobs_of(overrides: Sequence[str], config: DictConfig) -> list[list[str]]:

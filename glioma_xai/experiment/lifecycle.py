@@ -1,24 +1,27 @@
-"""A run folder's state: status.json, checkpoints that survive a crash, signals."""
+"""A run folder's state: status.json, which run it holds, one process at work, a full disk."""
 
+import errno
+import fcntl
+import hashlib
 import json
+import logging
 import math
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
-import torch
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from glioma_xai.errors import RunError
+from glioma_xai.experiment.processes import is_first_process
 
 State = Literal["running", "finished", "failed", "interrupted"]
+_log = logging.getLogger(__name__)
 _PACKAGES = (
     "glioma-xai",
     "torch",
@@ -29,18 +32,7 @@ _PACKAGES = (
     "numpy",
     "wandb",
 )
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop; the last finished epoch is saved.
-
-    Args:
-        number: Of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
@@ -50,11 +42,14 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        json.dump(_strict(values), file, indent=2, allow_nan=False, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w") as file:
+            json.dump(_strict(values), file, indent=2, allow_nan=False, default=str)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _strict(value: object) -> object:
@@ -80,13 +75,14 @@ def versions() -> dict[str, str]:
 
 
 class RunStatus:
-    """Keeps ``status.json`` of a run.
+    """Keeps ``status.json`` of a run; only the first of several processes writes it.
 
     Args:
         folder: The run's folder.
+        config: The run's config, of which a digest is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: DictConfig | None = None) -> None:
         self.path = folder / "status.json"
         self.values: dict[str, object] = {
             "state": "running",
@@ -95,19 +91,74 @@ class RunStatus:
             "epoch": None,
             "error": None,
             "left_out": [],
+            "warnings": [],
+            "config": None if config is None else digest(config),
             "versions": versions(),
         }
-        if self.path.is_file():  # a run that goes on keeps its beginning
-            self.values["started"] = json.loads(self.path.read_text()).get("started")
+        before = read_status(folder)
+        for key in ("started", "epoch", "warnings"):  # a run that goes on keeps its beginning
+            if key in before:
+                self.values[key] = before[key]
 
     def update(self, **values: object) -> None:
         """Set some fields and write the file."""
         self.values |= values
-        write_json(self.path, self.values)
+        if is_first_process():
+            write_json(self.path, self.values)
+
+    def warn(self, words: str) -> None:
+        """Say something about the run, and keep it in the file."""
+        warnings = self.values["warnings"]
+        assert isinstance(warnings, list)
+        if words in warnings:
+            return
+        if is_first_process():
+            _log.warning(words)
+        self.update(warnings=[*warnings, words])
 
     def end(self, state: State, error: BaseException | None = None) -> None:
-        """Write how the run ended."""
-        self.update(state=state, ended=_now(), error=None if error is None else str(error))
+        """Write how the run ended, if the disk still takes it."""
+        try:
+            self.update(state=state, ended=_now(), error=None if error is None else str(error))
+        except OSError as failure:
+            _log.error(
+                "%s: expected to write that the run is %s, found %s. The file says what was "
+                "written last.",
+                *(self.path, state, failure.strerror),
+            )
+
+
+def read_status(folder: Path) -> dict[str, object]:
+    """Content of ``status.json``; empty if there is none, or none that can be read."""
+    try:
+        found = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def digest(config: DictConfig) -> str:
+    """A short text that differs between configs, whatever folder the run lies in."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def goes_on(folder: Path, config: DictConfig) -> bool:
+    """Whether a folder holds an unfinished run of this very config, as after a requeue.
+
+    Raises:
+        RunError: If it holds a finished run, or one with another config.
+    """
+    status = read_status(folder)
+    if not status:
+        return False
+    if status.get("state") == "finished" or status.get("config") != digest(config):
+        what = "finished" if status.get("state") == "finished" else "with another config"
+        raise RunError(
+            f"{folder}: expected a new folder or an unfinished run of this config, found a run "
+            f"{what}. Choose another hydra.run.dir."
+        )
+    return True
 
 
 def _now() -> str:
@@ -115,7 +166,7 @@ def _now() -> str:
 
 
 class StatusEpoch(Callback):
-    """Writes the number of finished epochs into ``status.json``.
+    """Writes the number of the last finished epoch into ``status.json``.
 
     Args:
         status: The run's status.
@@ -126,69 +177,47 @@ class StatusEpoch(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One more epoch is done."""
-        if trainer.is_global_zero:
-            self.status.update(epoch=trainer.current_epoch)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or absent: written beside the target, flushed, then moved."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
-    ) -> None:
-        """Save; a full disk leaves the previous checkpoint as it was."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def load_checkpoint(run: Path, *, name: str = "best") -> dict[str, Any]:
-    """Read a run's checkpoint, tensors and plain values only.
-
-    Args:
-        run: The run's folder.
-        name: ``best`` or ``last``.
-
-    Raises:
-        RunError: If it is missing, cut off, or holds anything that could run code.
-    """
-    path = run / "checkpoints" / f"{name}.ckpt"
-    if not path.is_file():
-        raise RunError(
-            f"{run}: expected checkpoints/{name}.ckpt, found none. The run has not finished an "
-            "epoch, or this is not a run folder."
-        )
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"{path}: expected a whole checkpoint of tensors and plain values, found one that "
-            f"cannot be read ({reason}). Use the other checkpoint or train again."
-        ) from error
-    return checkpoint
+        self.status.update(epoch=trainer.current_epoch)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into :class:`Interrupted` while a run is going on."""
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no second process goes on with a run that is still going on.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
-            signal.signal(number, stop)
+    Raises:
+        RunError: If another process holds it.
+    """
+    if not is_first_process():
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
+        except BlockingIOError as error:
+            raise RunError(
+                f"{folder}: expected a run that nobody is at work on, found another process that "
+                "is. Wait for it or stop it."
+            ) from error
+        except OSError:
+            _log.debug("%s: the file system has no locks.", folder)
+        yield
+
+
+@contextmanager
+def disk_in_words(folder: Path) -> Iterator[None]:
+    """Say it as a user's matter if the disk is full or a folder cannot be written.
+
+    Raises:
+        RunError: In place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(
+            f"{error.filename or folder}: expected a place that can be written to, found "
+            f"{error.strerror}. Make room or make it writable; the run goes on with "
+            f"resume={folder}."
+        ) from error

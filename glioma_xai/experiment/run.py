@@ -1,7 +1,7 @@
 """One run: seed, data, network, training, evaluation, report."""
 
-import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -12,16 +12,25 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from glioma_xai.errors import ConfigError, RunError
+from glioma_xai.errors import ConfigError, NumericsError, RunError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.cases import draw_validation_cases
+from glioma_xai.experiment.checkpoints import AtomicCheckpointIO, load_checkpoint, to_go_on_from
+from glioma_xai.experiment.launch import names_of, value_of
 from glioma_xai.experiment.lifecycle import (
-    AtomicCheckpointIO,
-    Interrupted,
     RunStatus,
     StatusEpoch,
+    alone_in,
+    disk_in_words,
+    goes_on,
+    read_status,
+)
+from glioma_xai.experiment.processes import (
+    Interrupted,
+    Processes,
     interruptible,
-    load_checkpoint,
+    is_first_process,
+    requeue,
 )
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits
@@ -35,6 +44,7 @@ from glioma_xai.training.callbacks import (
     RelevancePanels,
     StepSeed,
 )
+from glioma_xai.training.guards import TrainingGuards
 
 
 def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
@@ -52,32 +62,48 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
         GliomaXaiError: For what a user can mend; ``status.json`` then says ``failed``.
     """
     _hush()
-    status = RunStatus(folder)
-    status.update()
-    loggers: list[Logger] = []
-    try:
-        with interruptible():
-            score = _work(config, folder, status=status, loggers=loggers, resume=resume)
-    except Interrupted as error:
-        status.end("interrupted", error)
-        _close(loggers, error.exit_code)
-        raise
-    except BaseException as error:
-        status.end("failed", error)
-        _close(loggers, 1)
-        raise
-    status.end("finished")
-    _close(loggers, 0)
+    with alone_in(folder):
+        resume = resume or goes_on(folder, config)
+        status = RunStatus(folder, config)
+        status.update()
+        loggers: list[Logger] = []
+        processes = Processes()
+        try:
+            with interruptible(), disk_in_words(folder):
+                score = _work(config, folder, status, loggers, processes, resume=resume)
+        except Interrupted as error:
+            status.end("interrupted", error)
+            _close(loggers, error.exit_code)
+            if error.asks_for_requeue:
+                requeue()
+            raise
+        except BaseException as error:
+            status.end("failed", error)
+            _close(loggers, 1)
+            if isinstance(error, NumericsError) and not is_first_process():
+                return math.nan  # all processes see it, the first says it
+            raise
+        finally:
+            processes.end()
+        status.end("finished")
+        _close(loggers, 0)
     return score
 
 
 def _work(
-    config: DictConfig, folder: Path, *, status: RunStatus, loggers: list[Logger], resume: bool
+    config: DictConfig,
+    folder: Path,
+    status: RunStatus,
+    loggers: list[Logger],
+    processes: Processes,
+    *,
+    resume: bool,
 ) -> float:
     started = time.monotonic()
     data = instantiate.build_data(config)
     data.setup("fit")
-    data.write_splits(folder / "splits.csv")
+    if is_first_process():
+        data.write_splits(folder / "splits.csv")
     status.update(left_out=[str(problem) for problem in data.left_out])
     # after the data: preparing it may draw numbers, and whether it was cached must not matter
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -98,6 +124,8 @@ def _work(
             LastCheckpoint(folder=str(folder / "checkpoints")),
             StepSeed(config.seed),
             StatusEpoch(status),
+            TrainingGuards(folder / "faults", status.warn),
+            processes,
             MetricsTable(folder / "metrics.csv"),
             ProgressBar(),
             RelevancePanels(
@@ -109,19 +137,20 @@ def _work(
     )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     _log_config(config, loggers)
-    last = folder / "checkpoints" / "last.ckpt"
-    if resume and last.is_file():
-        load_checkpoint(folder, name="last")  # refuses a broken or unsafe one by name
     trainer.fit(
         module,
         datamodule=data,
-        ckpt_path=str(last) if resume and last.is_file() else None,
+        ckpt_path=to_go_on_from(folder) if resume else None,
         weights_only=True,
     )
+    score = float(best.best_model_score if best.best_model_score is not None else torch.nan)
+    processes.part()
+    if not is_first_process():
+        return score
+    module.to(trainer.strategy.root_device)
     checkpoint = load_checkpoint(folder)
     module.load_state_dict(checkpoint["state_dict"])
     results = evaluate_splits(config, data=data, module=module, epoch=int(checkpoint["epoch"]))
-    score = float(best.best_model_score if best.best_model_score is not None else torch.nan)
     results = results.with_training(
         selected_by=best.monitor,
         selection_score=score,
@@ -146,14 +175,15 @@ def resume_run(folder: Path, overrides: Sequence[str], *, multirun: bool) -> Non
             "resume with -m: expected a single run's folder, found a multirun. Resume each run of "
             "the sweep by itself."
         )
-    if overrides:
+    trust = value_of("trust", overrides)
+    others = [word for word in overrides if not word.lstrip("+").startswith("trust=")]
+    if others:
         raise ConfigError(
-            f"resume: expected no other settings, found {' '.join(overrides)}. A run goes on with "
+            f"resume: expected no other settings, found {' '.join(others)}. A run goes on with "
             "its own config; leave them out or start a new run."
         )
-    config = read_config(folder)
-    status = folder / "status.json"
-    if status.is_file() and json.loads(status.read_text()).get("state") == "finished":
+    config = read_config(folder, trust=names_of(trust))
+    if read_status(folder).get("state") == "finished":
         raise RunError(
             f"{folder}: expected an unfinished run, found a finished one. Nothing to do."
         )

@@ -11,7 +11,7 @@ from glioma_xai.config import check_config, compose_config, known_keys, nearest
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError, RunError
 from glioma_xai.experiment import instantiate
-from glioma_xai.experiment.lifecycle import load_checkpoint
+from glioma_xai.experiment.checkpoints import load_checkpoint
 from glioma_xai.training.module import GuidedClassifier
 
 # what a network was trained for; other data must be brought into the same form

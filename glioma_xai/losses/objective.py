@@ -194,6 +194,7 @@ class Objective(nn.Module):
         compared: Tensor | None = None,
         consistency: Tensor | None = None,
         compared_count: Tensor | float | None = None,
+        sample_count: Tensor | float | None = None,
         parameters: Iterable[nn.Parameter] | None = None,
     ) -> ObjectiveParts:
         """Return the total and its parts.
@@ -211,13 +212,14 @@ class Objective(nn.Module):
             compared: The same as ``guided`` for the consistency, (M,) bool.
             consistency: Consistency loss of each sample, (M,); None if it was not computed.
             compared_count: See :func:`mean_of_guided`.
+            sample_count: The same for the cross entropy; None takes the logits' number.
             parameters: Of the network; needed by "balanced" weighting.
 
         Raises:
             ConfigError: If guidance comes without ``guided`` or consistency without ``compared``,
                 or a label has no class weight.
         """
-        classification = self._classification(logits, labels)
+        classification = self._classification(logits, labels, sample_count)
         parts = [
             _mean("guided", "guidance", guidance, guided, guided_count, like=classification),
             _mean(
@@ -264,14 +266,17 @@ class Objective(nn.Module):
         self.calls += 1
         return float(self.balance)
 
-    def _classification(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _classification(
+        self, logits: Tensor, labels: Tensor, count: Tensor | float | None
+    ) -> Tensor:
         """Mean cross entropy, scalar."""
         values = F.cross_entropy(logits, labels, reduction="none")  # B
+        count = len(values) if count is None else count
         if self.class_weights is None:
-            return values.mean()
+            return values.sum() / count
         if len(self.class_weights) != logits.shape[1]:
             raise ConfigError(
                 f"loss.class_weights needs one weight for each of {logits.shape[1]} classes, got "
                 f"{len(self.class_weights)}. Check data.classes."
             )
-        return (values * self.class_weights[labels]).mean()
+        return (values * self.class_weights[labels]).sum() / count

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
@@ -11,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from glioma_xai.errors import ShapeError
 from glioma_xai.metrics.functional.classification import classification_scores
-from glioma_xai.metrics.functional.decisions import aggregate_by_patient
+from glioma_xai.metrics.functional.decisions import aggregate_by_patient, predict
 
 
 class ClassificationScores(Metric):
@@ -68,7 +69,11 @@ class ClassificationScores(Metric):
         self.indices.append(index)
 
     def compute(self) -> dict[str, float]:
-        """Scores of both levels and the slices' ``cross_entropy``; NaN where a class is absent."""
+        """Scores of both levels; NaN where a class is absent.
+
+        Of the slices also ``cross_entropy`` and ``largest_predicted_share``, the share that is
+        predicted as the class predicted most.
+        """
         order = first_of_each(dim_zero_cat(self.indices).cpu())
         rows = dim_zero_cat(self.log_probabilities).cpu()[order]
         probabilities = rows.exp().numpy()
@@ -82,8 +87,10 @@ class ClassificationScores(Metric):
         whole = classification_scores(
             grouped.probabilities, grouped.labels, threshold=self.threshold, bins=self.bins
         )
-        loss = {"cross_entropy": float(nll_loss(rows, label))}
-        return slices | loss | {f"patient/{name}": score for name, score in whole.items()}
+        predicted = predict(probabilities, threshold=self.threshold)
+        slices["cross_entropy"] = float(nll_loss(rows, label))
+        slices["largest_predicted_share"] = float(np.bincount(predicted).max() / len(predicted))
+        return slices | {f"patient/{name}": score for name, score in whole.items()}
 
 
 def _patient_key(patient_id: str) -> int:

@@ -17,6 +17,7 @@ SCORES = (
     "negative_share",
     "lesion_share",
     "outside_brain",
+    "relevance_magnitude",
 )
 
 
@@ -26,6 +27,7 @@ class RelevanceScores(Metric):
     ``compute`` returns each score by name, and ``<score>_undefined``, the samples left out of its
     mean. A score that no sample defines is NaN. Each sample counts once, whatever a distributed
     sampler repeats to fill the last batch, so that one process and many agree.
+    ``relevance_magnitude`` is the sum of |relevance|, in units of the explained logit.
 
     Example:
         >>> import torch
@@ -67,6 +69,7 @@ class RelevanceScores(Metric):
             index: Position in the split's table, (B,), int64.
         """
         scores = localization_scores(relevance, lesion_mask, brain_mask=brain_mask)
+        scores["relevance_magnitude"] = relevance.abs().flatten(1).sum(dim=1)
         undefined = relevance.new_full((len(relevance),), torch.nan, dtype=torch.float64)
         columns = [scores.get(name, undefined).detach().to(undefined) for name in SCORES]
         self.values.append(torch.stack(columns, dim=1))  # B scores

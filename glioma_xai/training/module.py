@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from glioma_xai.errors import NumericsError
 from glioma_xai.losses import ISNet, guided_samples
 from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
+from glioma_xai.training.guards import require_finite, require_finite_relevance
 from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
 from glioma_xai.training.terms import (
@@ -25,6 +25,7 @@ from glioma_xai.training.terms import (
     guidance_term,
     guidance_values,
     relevance_totals,
+    share_of_all,
     torch_generator,
 )
 
@@ -106,7 +107,8 @@ class GuidedClassifier(LightningModule):
         step = min(self.global_step, steps - 1)
         batch = self.supply.seen(batch, epoch=self.current_epoch, batch_idx=batch_idx)
         guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
-        parts = self.losses(batch, step=step, total_steps=steps, guide=guide)
+        share = share_of_all(torch.tensor(float(len(batch["label"])), device=self.device))
+        parts = self.losses(batch, step=step, total_steps=steps, guide=guide, share=share)
         logged = {
             "loss": parts.total,
             "loss_classification": parts.classification,
@@ -114,16 +116,17 @@ class GuidedClassifier(LightningModule):
         }
         if self.objective.consistency_weight > 0:
             logged["loss_consistency"] = parts.consistency
-        _require_finite(logged)
+        require_finite(logged)
         if not guide or self.guidance.loss is None:
             del logged["loss_guidance"]  # an epoch's mean is over the steps that computed it
+        joined = round(float(share) * self.trainer.world_size)  # the last batch may differ by one
         for name, value in logged.items():
             self.log(
                 f"train/{name}",
                 value.detach(),
                 on_step=False,
                 on_epoch=True,
-                batch_size=len(batch["label"]),
+                batch_size=joined,
                 sync_dist=True,
             )
         self.log("train/guidance_weight", parts.guidance_weight if guide else 0.0)
@@ -132,7 +135,13 @@ class GuidedClassifier(LightningModule):
         return parts.total
 
     def losses(
-        self, batch: Batch, *, step: int, total_steps: int, guide: bool = True
+        self,
+        batch: Batch,
+        *,
+        step: int,
+        total_steps: int,
+        guide: bool = True,
+        share: Tensor | None = None,
     ) -> ObjectiveParts:
         """The objective of a batch and its parts.
 
@@ -141,6 +150,7 @@ class GuidedClassifier(LightningModule):
             step: Number of optimizer steps done.
             total_steps: Number of steps in all.
             guide: False leaves relevance out, as in the warm start.
+            share: What the sum of the classification losses is divided by; None takes B.
         """
         guides = (
             guide
@@ -170,6 +180,7 @@ class GuidedClassifier(LightningModule):
             batch["label"],
             step=step,
             total_steps=total_steps,
+            sample_count=share,
             parameters=list(self.model.parameters()),
             **_counted(guidance, "guided", "guidance"),
             **_counted(consistency, "compared", "consistency"),
@@ -206,6 +217,7 @@ class GuidedClassifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather logits, logits under exchanged backgrounds, and relevance."""
         logits, relevance = self.attribution.measure(self.model, batch["image"], batch["label"])
+        require_finite_relevance(relevance, batch)
         keys = (batch["label"], batch["patient_id"], batch["index"])
         self.scores.update(logits, *keys)
         if self.attribution.layer is None:
@@ -261,6 +273,8 @@ def guided_score(scores: Mapping[str, float]) -> float:
 
 
 _LOGGED = {
+    "largest_predicted_share",
+    "relevance_magnitude",
     "guided_score",
     "loss",
     *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
@@ -280,12 +294,3 @@ def _counted(term: Term | None, which: str, name: str) -> dict[str, Tensor]:
     if term is None:
         return {}
     return {which: term.counted, name: term.values, f"{which}_count": term.count}
-
-
-def _require_finite(logged: dict[str, Tensor]) -> None:
-    if not torch.isfinite(logged["loss"]):
-        parts = ", ".join(f"{name}={float(value):.4g}" for name, value in logged.items())
-        raise NumericsError(
-            f"training: expected a finite loss, found {parts}. Lower optimizer.lr or "
-            "loss.guidance_weight, or set trainer.gradient_clip_val."
-        )

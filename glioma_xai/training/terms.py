@@ -13,6 +13,21 @@ from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_st
 from glioma_xai.training.sampling import Key, exchanged
 
 
+def share_of_all(count: Tensor) -> Tensor:
+    """The mean of a count over the processes of a run.
+
+    Gradients of processes are averaged, so a mean over the joined batch divides by the joined count
+    over the number of processes.
+
+    Args:
+        count: Of this process, float; changed in place.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+        count /= torch.distributed.get_world_size()
+    return count
+
+
 @dataclass(frozen=True)
 class Term:
     """A loss by sample.
@@ -27,16 +42,8 @@ class Term:
 
     @property
     def count(self) -> Tensor:
-        """What the sum is divided by: the samples that count, a process's share of all of them.
-
-        Gradients of processes are averaged, so a mean over the joined batch divides by the joined
-        count over the number of processes.
-        """
-        count = self.counted.sum().float()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-            count /= torch.distributed.get_world_size()
-        return count
+        """What the sum is divided by: a process's share of the samples that count."""
+        return share_of_all(self.counted.sum().float())
 
 
 def guidance_term(

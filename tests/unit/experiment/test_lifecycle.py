@@ -9,15 +9,10 @@ import pytest
 import torch
 
 from glioma_xai.errors import ConfigError, RunError
+from glioma_xai.experiment.checkpoints import AtomicCheckpointIO, load_checkpoint
 from glioma_xai.experiment.launch import run_command
-from glioma_xai.experiment.lifecycle import (
-    AtomicCheckpointIO,
-    Interrupted,
-    RunStatus,
-    interruptible,
-    load_checkpoint,
-    write_json,
-)
+from glioma_xai.experiment.lifecycle import RunStatus, write_json
+from glioma_xai.experiment.processes import Interrupted, interruptible
 
 
 def test_json_has_no_nan_and_leaves_no_part(tmp_path: Path) -> None:
@@ -53,7 +48,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match=r"last\.ckpt: expected a folder .* found No space left"):
         io.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

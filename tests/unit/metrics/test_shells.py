@@ -56,6 +56,8 @@ def test_batches_give_the_scores_of_the_whole():
         assert found[name].item() == pytest.approx(values.nanmean().item(), abs=1e-6)
         assert found[f"{name}_undefined"].item() == values.isnan().sum().item()
     assert found["pointing_game_undefined"].item() > 0
+    magnitude = rows["relevance"].double().abs().sum().item() / ROWS
+    assert found["relevance_magnitude"].item() == pytest.approx(magnitude)
     probabilities = rows["logits"].double().softmax(dim=1).numpy()
     grouped = aggregate_by_patient(probabilities, rows["labels"].numpy(), rows["patient_id"])
     scores = classification.compute()
@@ -63,6 +65,8 @@ def test_batches_give_the_scores_of_the_whole():
     patients = classification_scores(grouped.probabilities, grouped.labels, bins=5)
     loss = torch.nn.functional.cross_entropy(rows["logits"].double(), rows["labels"]).item()
     assert scores.pop("cross_entropy") == pytest.approx(loss)
+    share = (rows["logits"][:, 1] >= rows["logits"][:, 0]).double().mean().item()
+    assert scores.pop("largest_predicted_share") == pytest.approx(max(share, 1 - share))
     assert scores == pytest.approx(expected | {f"patient/{n}": s for n, s in patients.items()})
 
 
