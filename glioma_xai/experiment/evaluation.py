@@ -1,7 +1,7 @@
 """A trained network on the samples of a split: one row a sample, one row a patient."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glioma_xai.experiment.conditions import Change
+from glioma_xai.experiment.parts import FOCUS_ON, SHARE_ON
 from glioma_xai.metrics.functional.decisions import aggregate_by_patient, predict
 from glioma_xai.metrics.functional.intervals import Array
 from glioma_xai.metrics.functional.localization import localization_scores
@@ -40,6 +41,8 @@ _JUDGED = (
     "outside_brain",
 )
 PREDICTION_SCORES = tuple(f"{OF_PREDICTION}{name}" for name in _JUDGED)
+PartScores = Callable[[Batch, Tensor], dict[str, Tensor]]
+"""A batch and its relevance, (B, C, *spatial), to scores of the parts of the tumour, (B,) each."""
 
 
 def predict_table(
@@ -50,6 +53,7 @@ def predict_table(
     change: Change | None = None,
     relevance: bool = True,
     iou_threshold: float = math.nan,
+    parts: PartScores | None = None,
 ) -> pd.DataFrame:
     """One row a sample: who it is, probability of each class, prediction, relevance scores.
 
@@ -62,6 +66,7 @@ def predict_table(
         relevance: Measure relevance at the input too, as configured for the run.
         iou_threshold: Share of a map's highest pixel from which on it is compared with the tumour;
             NaN leaves that score out.
+        parts: Scores the relevance on each part of the tumour; None leaves them out.
     """
     module.eval()
     attribution = attribution_at_input(module)
@@ -72,7 +77,7 @@ def predict_table(
         scores: dict[str, Tensor] = {}
         if relevance:
             logits, scores = _relevance_scores(
-                module, attribution, seen, batch, iou_threshold=iou_threshold
+                module, attribution, seen, batch, iou_threshold=iou_threshold, parts=parts
             )
         else:
             with torch.no_grad():
@@ -98,6 +103,7 @@ def _relevance_scores(
     batch: Batch,
     *,
     iou_threshold: float,
+    parts: PartScores | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and scores of the relevance of the label and of that of the predicted class.
 
@@ -106,10 +112,15 @@ def _relevance_scores(
     """
     labels = batch["label"].to(module.device)
     logits, maps = attribution.measure(module.model, images, labels)
-    score = partial(
+    locate = partial(
         localization_scores, lesion_mask=batch["lesion_mask"], brain_mask=batch["brain_mask"]
     )
-    scores = score(maps.cpu())
+
+    def score(relevance: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return locate(relevance), {} if parts is None else parts(batch, relevance)
+
+    of_image, of_parts = score(maps.cpu())
+    scores = of_image | of_parts
     if not math.isnan(iou_threshold):
         scores["intersection_over_union"] = intersection_over_union(
             maps.cpu(), batch["lesion_mask"], threshold=iou_threshold
@@ -119,8 +130,9 @@ def _relevance_scores(
     if len(wrong) and bool((labels >= 0).all()):
         _, again = attribution.measure(module.model, images[wrong], guesses[wrong])
         maps[wrong] = again
-    judged = score(maps.cpu()) if len(wrong) else scores
-    return logits, scores | {f"{OF_PREDICTION}{name}": judged[name] for name in _JUDGED}
+        of_image, of_parts = score(maps.cpu())
+    judged = {name: of_image[name] for name in _JUDGED} | of_parts
+    return logits, scores | {f"{OF_PREDICTION}{name}": judged[name] for name in judged}
 
 
 def _rows(
@@ -139,10 +151,21 @@ def _rows(
     for position, name in enumerate(classes):
         frame[f"probability_{name}"] = probabilities[:, position]
     frame["prediction"] = predict(probabilities)
-    for name in (*RELEVANCE_SCORES, *PREDICTION_SCORES):
-        if name in scores:
-            frame[name] = scores[name].numpy()
+    known = [name for name in RELEVANCE_SCORES if name in scores]
+    for name in (*known, *(name for name in scores if name not in known)):
+        frame[name] = scores[name].numpy()
     return frame
+
+
+def relevance_scores_in(table: pd.DataFrame) -> list[str]:
+    """Columns with scores of the relevance that the run explains, those of parts last."""
+    parts = [str(name) for name in table if str(name).startswith((SHARE_ON, FOCUS_ON))]
+    return [name for name in RELEVANCE_SCORES if name in table] + parts
+
+
+def prediction_scores_in(table: pd.DataFrame) -> list[str]:
+    """Columns with scores of the relevance of the predicted class."""
+    return [str(name) for name in table if str(name).startswith(OF_PREDICTION)]
 
 
 def probabilities_of(table: pd.DataFrame, classes: Sequence[str]) -> Array:
@@ -160,6 +183,6 @@ def patient_table(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     for position, name in enumerate(classes):
         frame[f"probability_{name}"] = grouped.probabilities[:, position]
     frame["prediction"] = predict(grouped.probabilities)
-    for name in (n for n in (*RELEVANCE_SCORES, *PREDICTION_SCORES) if n in table):
+    for name in (*relevance_scores_in(table), *prediction_scores_in(table)):
         frame[name] = table.groupby("patient")[name].mean().loc[frame["patient"]].to_numpy()
     return frame

@@ -19,6 +19,7 @@ from glioma_xai.experiment.evaluation import patient_table, predict_table
 from glioma_xai.experiment.faithfulness import Faithfulness, measure_faithfulness
 from glioma_xai.experiment.lifecycle import versions, write_json
 from glioma_xai.experiment.maps import choose_overlap
+from glioma_xai.experiment.parts import score_parts
 from glioma_xai.experiment.reliability import Reliability, judge_predictions
 from glioma_xai.experiment.scores import Fields, Scores, score_groups, score_relevance, score_table
 from glioma_xai.experiment.verdict import judge
@@ -103,6 +104,7 @@ def evaluate_splits(
             data.evaluation_loader(split),
             classes=data.classes,
             iou_threshold=iou_threshold,
+            parts=partial(score_parts, data),
         )
         for split in splits
     }

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from glioma_xai.experiment.evaluation import RELEVANCE_SCORES, patient_table, probabilities_of
+from glioma_xai.experiment.evaluation import patient_table, probabilities_of, relevance_scores_in
 from glioma_xai.metrics.functional.classification import classification_intervals
 from glioma_xai.metrics.functional.intervals import Array, PairedTest, bootstrap_interval
 from glioma_xai.metrics.functional.subgroups import scores_by_group, worst_group
@@ -48,7 +48,7 @@ def score_relevance(
 ) -> dict[str, dict[str, object]]:
     """Mean of each relevance score over the samples that define it, bootstrapped by patient."""
     results: dict[str, dict[str, object]] = {}
-    for name in (n for n in RELEVANCE_SCORES if n in table):
+    for name in relevance_scores_in(table):
         values = table[name].to_numpy(dtype=np.float64)
         defined = ~np.isnan(values)
         interval = bootstrap_interval(
