@@ -110,7 +110,9 @@ class Objective(nn.Module):
     with w(t) the guidance weight times its schedule. "convex" is the ISNet's (1 - P) CE + P L.
     With ``weighting`` "balanced" w(t) is the norm of the guidance gradient as a multiple of the
     classification gradient's; with "uncertainty" each loss L becomes exp(-s) L + s / 2 with s
-    learnt, which makes small losses count more.
+    learnt, which makes small losses count more. A step whose guidance was not computed, or has no
+    guided sample in any process, is one of labels alone: the factors of "convex" and "uncertainty"
+    do not touch it.
 
     Args:
         guidance_weight: Factor of the guidance loss, >= 0; in [0, 1] for "convex".
@@ -231,7 +233,9 @@ class Objective(nn.Module):
                 like=classification,
             ),
         ]
-        weight = self.weight_at(step, total_steps)
+        computed = guided_count is None or bool(torch.as_tensor(guided_count) > 0)
+        computed = computed and guidance is not None
+        weight = self.weight_at(step, total_steps) if computed else 0.0
         if self.weighting == "balanced" and weight > 0:
             weight *= self._balance(classification, parts[0], parameters)
         total = self._total(classification, parts[0], weight)

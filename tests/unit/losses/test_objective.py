@@ -212,3 +212,15 @@ def test_consistency_shapes():
         consistency(LOGITS, LOGITS[:2], torch.zeros(3, 1, 2, 2))
     with pytest.raises(ShapeError, match="expected 3, got 2"):
         consistency(LOGITS, LOGITS, torch.zeros(2, 1, 2, 2))
+
+
+@pytest.mark.parametrize("options", [{"combine": "convex"}, {"weighting": "uncertainty"}])
+@pytest.mark.parametrize("term", [{}, {"guided": GUIDED, "guidance": GUIDANCE, "guided_count": 0}])
+def test_a_step_without_guidance_is_one_of_labels_alone(options, term):
+    objective = Objective(guidance_weight=0.5, **options).double()
+    parts = objective(LOGITS, LABELS, **term, **AT)
+    assert parts.total.item() == pytest.approx(parts.classification.item())
+    assert parts.guidance_weight == 0
+    if "weighting" in options:  # else the weight of what is not there would grow without end
+        parts.total.backward()
+        assert objective.log_variances.grad[1] == 0
