@@ -53,6 +53,7 @@ class LossConfig:
     balance_every: int = 1
     probe: typing.Literal["image", "scaled", "mixed", "noise"] = "image"
     warm_start_epochs: int = 0
+    warm_start_limit: int = 0
     warm_start: typing.Literal["exchange", "masked", "plain"] = "exchange"
     warm_start_on: typing.Literal["all", "guided"] = "guided"
     exchange_share: float = 0.0

@@ -105,6 +105,7 @@ def build_module(
         loss=None if loss.guidance is None else instantiate(loss.guidance),
         probe=loss.probe,
         warm_start_epochs=loss.warm_start_epochs,
+        warm_start_limit=loss.warm_start_limit,
         warm_start=loss.warm_start,
         warm_start_on=loss.warm_start_on,
         exchange_share=loss.exchange_share,

@@ -112,6 +112,9 @@ class Guidance:
             switches guidance off.
         probe: Input at which relevance is read.
         warm_start_epochs: First epochs, which have no guidance.
+        warm_start_limit: The warm start goes on, for up to this many epochs in all, until the mean
+            classification loss of an epoch is below :data:`LEARNT` of what guessing has: guidance
+            keeps a network that has learnt nothing from learning.
         warm_start: What the images have for a background then: another patient's (exchange),
             nothing (masked), or their own (plain).
         warm_start_on: ``all`` trains on every image, those without a mask as they are; ``guided``
@@ -130,6 +133,7 @@ class Guidance:
     loss: GuidanceLoss | None = None
     probe: ProbeName = "image"
     warm_start_epochs: int = 0
+    warm_start_limit: int = 0
     warm_start: WarmStart = "exchange"
     warm_start_on: SamplesOf = "guided"
     exchange_share: float = 0.0
@@ -141,6 +145,7 @@ class Guidance:
         limits = {
             "probe": self.probe in PROBES,
             "warm_start_epochs": self.warm_start_epochs >= 0,
+            "warm_start_limit": self.warm_start_limit >= 0,
             "exchange_share": 0 <= self.exchange_share <= 1,
             "warm_start": self.warm_start in ("exchange", "masked", "plain"),
             "warm_start_on": self.warm_start_on in ("all", "guided"),
@@ -155,6 +160,15 @@ class Guidance:
                     f"Change loss.{name}."
                 )
 
+    def warm(self, epoch: int, *, learnt: bool) -> bool:
+        """Whether an epoch belongs to the warm start.
+
+        Args:
+            epoch: Its number.
+            learnt: Whether the classes have been learnt in an epoch before it.
+        """
+        return epoch < self.warm_start_epochs or (not learnt and epoch < self.warm_start_limit)
+
     def guided_count(self, batch_size: int) -> int:
         """How many samples of a batch have their relevance computed, at least one."""
         if self.guided_batch is not None:
@@ -162,7 +176,10 @@ class Guidance:
         return max(1, round(self.guided_share * batch_size))
 
 
+LEARNT = 0.9  # share of the loss of guessing, ln(classes)
+
 _RANGES = {
+    "warm_start_limit": "a number of epochs, 0 or more",
     "probe": f"one of {', '.join(PROBES)}",
     "warm_start_epochs": "a number of epochs, 0 or more",
     "exchange_share": "a share in [0, 1]",

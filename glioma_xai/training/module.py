@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -17,7 +18,7 @@ from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
 from glioma_xai.training.guards import require_finite, require_finite_relevance
-from glioma_xai.training.guidance import Attribution, Guidance
+from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
 from glioma_xai.training.terms import (
     Term,
@@ -70,6 +71,8 @@ class GuidedClassifier(LightningModule):
         self.seed = seed
         self.supply = Supply(guidance, bank, seed=seed)
         self.ranged = guidance.loss if isinstance(guidance.loss, ISNet) else None  # has a buffer
+        self.learnt = False  # whether the classification loss has fallen below that of guessing
+        self.classes = 2
         self.shown: dict[str, float] = {}  # newest losses, for the progress bar
         self.scores = ClassificationScores()
         self.exchanged_scores = ClassificationScores()
@@ -105,7 +108,9 @@ class GuidedClassifier(LightningModule):
         """One loss out of labels and relevance."""
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         step = min(self.global_step, steps - 1)
-        batch = self.supply.seen(batch, epoch=self.current_epoch, batch_idx=batch_idx)
+        batch = self.supply.seen(
+            batch, epoch=self.current_epoch, batch_idx=batch_idx, warm=self._warm()
+        )
         guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
         share = share_of_all(torch.tensor(float(len(batch["label"])), device=self.device))
         parts = self.losses(batch, step=step, total_steps=steps, guide=guide, share=share)
@@ -175,6 +180,7 @@ class GuidedClassifier(LightningModule):
         if compares:
             known = logits if samples is batch else None
             consistency = consistency_term(self.model, samples, key=key, logits=known)
+        self.classes = logits.shape[1]
         parts: ObjectiveParts = self.objective(
             logits,
             batch["label"],
@@ -188,7 +194,20 @@ class GuidedClassifier(LightningModule):
         return parts
 
     def _warm(self) -> bool:
-        return self.current_epoch < self.guidance.warm_start_epochs
+        return self.guidance.warm(self.current_epoch, learnt=self.learnt)
+
+    def on_train_epoch_end(self) -> None:
+        """See whether the network has learnt anything yet."""
+        loss = float(self.trainer.callback_metrics["train/loss_classification"])
+        self.learnt = self.learnt or loss < LEARNT * math.log(self.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Whether the warm start may end is part of a run's state."""
+        checkpoint["learnt"] = self.learnt
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the run stopped."""
+        self.learnt = bool(checkpoint.get("learnt", True))
 
     def _one_pass(self, batch: Batch) -> bool:
         """Whether relevance can come out of the forward pass that classifies."""

@@ -147,7 +147,7 @@ class Supply:
         self.bank = bank
         self.seed = seed
 
-    def seen(self, batch: Batch, *, epoch: int, batch_idx: int) -> Batch:
+    def seen(self, batch: Batch, *, epoch: int, batch_idx: int, warm: bool) -> Batch:
         """What classification learns from: the batch, or images with other backgrounds.
 
         Backgrounds are others in the warm start, and in a share of the batches after it.
@@ -156,10 +156,11 @@ class Supply:
             batch: As loaded.
             epoch: Number of the epoch.
             batch_idx: Number of the batch in the epoch.
+            warm: Whether the epoch belongs to the warm start.
         """
         settings = self.guidance
         key: Key = (self.seed, epoch)
-        if epoch >= settings.warm_start_epochs:
+        if not warm:
             share = settings.exchange_share
             if int(batch_idx * share) == int((batch_idx + 1) * share):
                 return batch

@@ -32,6 +32,7 @@ def take_steps(
     config.paths.run = str(cache)
     if config.loss.warm_start_epochs == 3:
         config.loss.warm_start_epochs = 1
+        config.loss.warm_start_limit = 0
     check_config(config)
     data: GliomaDataModule = instantiate.build_data(config)
     data.setup("fit")

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from glioma_xai import losses
@@ -182,6 +183,28 @@ def test_still_statistics_restores_after_an_error() -> None:
 def test_guidance_refuses_what_makes_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Guidance(**options)  # type: ignore[arg-type]
+
+
+def test_the_warm_start_ends_when_the_classes_are_learnt_or_at_its_limit() -> None:
+    guidance = Guidance(warm_start_epochs=2, warm_start_limit=4)
+    assert [guidance.warm(epoch, learnt=False) for epoch in range(6)] == [True] * 4 + [False] * 2
+    assert [guidance.warm(epoch, learnt=True) for epoch in range(6)] == [True] * 2 + [False] * 4
+    assert not Guidance().warm(0, learnt=False)
+
+
+def test_a_network_has_learnt_when_its_loss_is_below_that_of_guessing() -> None:
+    module = make_module()
+    saved: dict[str, object] = {}
+    for loss, learnt in ((0.69, False), (0.6, True), (0.69, True)):  # .9 x ln 2 is .624
+        trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+        trainer.callback_metrics["train/loss_classification"] = torch.tensor(loss)
+        module.trainer = trainer
+        module.on_train_epoch_end()
+        assert module.learnt is learnt
+    module.on_save_checkpoint(saved)
+    resumed = make_module()
+    resumed.on_load_checkpoint(saved)
+    assert resumed.learnt
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:

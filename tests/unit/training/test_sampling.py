@@ -112,13 +112,13 @@ def test_the_warm_start_on_guided_samples_sees_nobody_else() -> None:
     batch = make_batch(6, masked=0)
     settings = Guidance(warm_start_epochs=2, warm_start_on="guided", guided_batch=4)
     supply = Supply(settings, bank(), seed=0)
-    seen = supply.seen(batch, epoch=1, batch_idx=0)
+    seen = supply.seen(batch, epoch=1, batch_idx=0, warm=True)
     assert len(seen["label"]) == 6
     assert set(seen["patient_id"]) <= {"a", "b", "c"}
     middle = seen["image"][:, 0, 10, 12].int()
     assert all(int(place) in POSITIONS for place in middle)
     assert (seen["image"][:, 0, 0, 0].int() != middle).any()  # backgrounds of others
-    assert supply.seen(batch, epoch=2, batch_idx=0) is batch
+    assert supply.seen(batch, epoch=2, batch_idx=0, warm=False) is batch
 
 
 def test_guidance_with_few_masks_is_that_of_drawn_samples_and_labels_those_of_the_batch() -> None:
