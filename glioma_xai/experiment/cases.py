@@ -1,7 +1,6 @@
 """Overlays of chosen cases: validation cases during training, right and wrong test cases after."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,15 +8,19 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule
-from torch import Tensor
 from torch.utils.data import default_collate
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.data.layout import NIFTI_ENDINGS
-from glioma_xai.experiment.evaluation import attribution_at_input
+from glioma_xai.experiment.drawing import ShownCase, show_cases
 from glioma_xai.records import Batch, Split
+from glioma_xai.training.callbacks import Panel
 from glioma_xai.training.module import GuidedClassifier
-from glioma_xai.visualization.overlays import overlay_figure, to_png
+from glioma_xai.visualization.contents import Picture
+from glioma_xai.visualization.overlays import to_png
+
+SLICES = 7
+"""Slices of a volume that a reader can leaf through in the report."""
 
 
 def draw_cases(
@@ -37,48 +40,8 @@ def draw_cases(
         modalities: Names of the channels.
         sides: Left and right are known.
     """
-    attribution = attribution_at_input(module)
-    logits, relevance = attribution.measure(
-        module.model, batch["image"].to(module.device), batch["label"].to(module.device)
-    )
-    target = attribution.measured_target(batch["label"])
-    probabilities, maps = logits.softmax(dim=1).cpu(), relevance.cpu()
-    figures = {}
-    for i, subject in enumerate(batch["subject_id"]):
-        image, shown, lesion, level = _slice_of(
-            batch["image"][i], maps[i], batch["lesion_mask"][i], int(batch["slice_index"][i])
-        )
-        label, guess = int(batch["label"][i]), int(probabilities[i].argmax())
-        named = classes[label] if label >= 0 else "class unknown"
-        figures[file_name(f"{subject}_{level}")] = overlay_figure(
-            image,
-            shown,
-            lesion,
-            modalities=modalities,
-            title=f"{subject}, slice {level}",
-            subtitle=f"{named}, predicted {classes[guess]} "
-            f"({100 * float(probabilities[i, guess]):.0f} %); "
-            f"relevance of {target} by {attribution.composite}",
-            sides_known=sides,
-        )
-    return figures
-
-
-def _slice_of(
-    image: Tensor, relevance: Tensor, lesion: Tensor, index: int
-) -> tuple[Tensor, Tensor, Tensor | None, int]:
-    """The image itself, or the axial slice of a volume with most tumour (else most relevance)."""
-    known = None if bool(lesion.isnan().all()) else lesion
-    if image.ndim == 3:
-        return image, relevance, known, index
-    weight = relevance.abs().sum(dim=0) if known is None else lesion.nan_to_num(0.0)[0]
-    level = int(weight.sum(dim=(0, 1)).argmax())
-    return (
-        image[..., level],
-        relevance[..., level],
-        None if known is None else known[..., level],
-        level,
-    )
+    cases = show_cases(module, batch, classes=classes, modalities=modalities, sides=sides)
+    return {case.name: case.figure() for case in cases}
 
 
 def collect(data: GliomaDataModule, split: Split, positions: Sequence[int]) -> Batch:
@@ -90,7 +53,7 @@ def collect(data: GliomaDataModule, split: Split, positions: Sequence[int]) -> B
 
 def draw_validation_cases(
     data: GliomaDataModule, *, count: int
-) -> Callable[[LightningModule], dict[str, Figure]]:
+) -> Callable[[LightningModule], dict[str, Panel]]:
     """A function that draws the same cases every time: one a patient, classes in turn."""
     rows = data.table[data.table["split"] == "validation"].reset_index(drop=True)
     firsts = rows.reset_index().groupby("patient_id", sort=True)["index"].first()
@@ -99,12 +62,13 @@ def draw_validation_cases(
     batch = collect(data, "validation", in_turn) if in_turn else None
     sides = sides_known(data)
 
-    def draw(module: LightningModule) -> dict[str, Figure]:
+    def draw(module: LightningModule) -> dict[str, Panel]:
         if batch is None or not isinstance(module, GuidedClassifier):
             return {}
-        return draw_cases(
+        cases = show_cases(
             module, batch, classes=data.classes, modalities=channel_names(data), sides=sides
         )
+        return {case.name: Panel(case.figure(), case.layers()) for case in cases}
 
     return draw
 
@@ -138,16 +102,6 @@ def one_of_each_patient(data: GliomaDataModule, split: Split, *, most: int) -> l
     return sorted(int(firsts[name]) for name in names[:most])
 
 
-def file_name(subject: str) -> str:
-    """A subject's id as the name of a file: other signs than letters, digits, ``._-`` replaced.
-
-    Two ids that would have the same name are told apart by a few digits at the end.
-    """
-    name = re.sub(r"[^\w.-]+", "_", subject, flags=re.ASCII).strip(".") or "subject"
-    name = name[:100]
-    return name if name == subject else f"{name}_{sha256(subject.encode()).hexdigest()[:6]}"
-
-
 def channel_names(data: GliomaDataModule) -> list[str]:
     """Names of the channels: modalities, and those of neighbouring slices with their distance."""
     reach = (data.input_shape[0] // len(data.modalities) - 1) // 2
@@ -163,7 +117,7 @@ def sides_known(data: GliomaDataModule) -> bool:
     return all(name.lower().endswith(NIFTI_ENDINGS) for name in files)
 
 
-def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, bytes]:
     """Write each figure as PNG into the folder and return the files' contents."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {}
@@ -181,19 +135,36 @@ def draw_test_cases(
     split: Split,
     count: int,
     folder: Path,
-) -> dict[str, bytes]:
-    """Overlays of right and wrong cases of a split, written as PNG."""
+) -> dict[str, list[Picture]]:
+    """Overlays of right and wrong cases of a split, written as PNG.
+
+    Returns:
+        Name to the case's picture, or to pictures of several slices of a volume; the one in the
+        folder is the main one.
+    """
     positions = right_and_wrong(table, count=count)
     if not positions:
         return {}
     module.eval()
     with torch.enable_grad():
-        batch = collect(data, split, positions)
-        figures = draw_cases(
+        cases = show_cases(
             module,
-            batch,
+            collect(data, split, positions),
             classes=data.classes,
             modalities=channel_names(data),
             sides=sides_known(data),
+            slices=SLICES,
         )
-    return save_figures(figures, folder)
+    written = save_figures({case.name: case.figure() for case in cases}, folder)
+    return {case.name: _pictures(case, written[case.name]) for case in cases}
+
+
+def _pictures(case: ShownCase, main: bytes) -> list[Picture]:
+    return [
+        Picture(
+            f"slice {shown.level}",
+            main if position == case.main else to_png(case.figure(position)),
+            main=position == case.main,
+        )
+        for position, shown in enumerate(case.slices)
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from glioma_xai.config import check_config, compose_config
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment import instantiate
-from glioma_xai.experiment.cases import file_name
+from glioma_xai.experiment.drawing import file_name
 from glioma_xai.experiment.explanation import explain_subject
 from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, value_of
 from glioma_xai.experiment.report import headline, write_results

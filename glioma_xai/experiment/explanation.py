@@ -14,10 +14,10 @@ from glioma_xai.data.files import read_volume
 from glioma_xai.experiment.cases import (
     channel_names,
     draw_cases,
-    file_name,
     save_figures,
     sides_known,
 )
+from glioma_xai.experiment.drawing import file_name
 from glioma_xai.experiment.evaluation import attribution_at_input
 from glioma_xai.experiment.lifecycle import write_json
 from glioma_xai.metrics.functional.localization import localization_scores

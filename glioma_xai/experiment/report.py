@@ -1,6 +1,6 @@
 """From results to files: predictions.csv, summary.json, overlays and report.html."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
@@ -24,7 +24,14 @@ from glioma_xai.experiment.results import RunResults, write_tables
 from glioma_xai.experiment.verdict import TOLERATED_DROP, condition_words
 from glioma_xai.records import Problem
 from glioma_xai.training.module import GuidedClassifier
-from glioma_xai.visualization.contents import Case, Estimate, LevelResult, RunReport, Verdict
+from glioma_xai.visualization.contents import (
+    Case,
+    Estimate,
+    LevelResult,
+    Picture,
+    RunReport,
+    Verdict,
+)
 from glioma_xai.visualization.report import write_report
 from glioma_xai.visualization.runs import flatten
 
@@ -186,20 +193,20 @@ def _chance(relevance: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _cases(
-    table: pd.DataFrame, pictures: Mapping[str, bytes], classes: tuple[str, ...]
+    table: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]], classes: tuple[str, ...]
 ) -> tuple[list[Case], list[Case]]:
     """Pictures of right and of wrong predictions."""
     right: list[Case] = []
     wrong: list[Case] = []
     rows = table.loc[right_and_wrong(table, count=len(pictures))]
-    for (_, row), (name, png) in zip(rows.iterrows(), pictures.items(), strict=True):
+    for (_, row), (name, drawn) in zip(rows.iterrows(), pictures.items(), strict=True):
         label, guess = classes[row["label"]], classes[row["prediction"]]
         inside = row.get("absolute_relevance_mass", np.nan)
         caption = (
             f"{label}, predicted {guess} ({100 * row[f'probability_{guess}']:.0f} %); "
             f"{100 * inside:.0f} % of absolute relevance in the tumour"
         )
-        case = Case(name, caption, png, f"Slice of {name} with relevance. {caption}.")
+        case = Case(name, caption, drawn, f"Slice of {name} with relevance. {caption}.")
         (right if label == guess else wrong).append(case)
     return right, wrong
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger, WandbLogger
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from glioma_xai.errors import ConfigError, NumericsError, RunError
-from glioma_xai.experiment import instantiate
+from glioma_xai.experiment import instantiate, tracking
 from glioma_xai.experiment.cases import draw_validation_cases
 from glioma_xai.experiment.checkpoints import AtomicCheckpointIO, load_checkpoint, to_go_on_from
 from glioma_xai.experiment.launch import names_of, value_of
@@ -73,20 +73,20 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
                 score = _work(config, folder, status, loggers, processes, resume=resume)
         except Interrupted as error:
             status.end("interrupted", error)
-            _close(loggers, error.exit_code)
+            tracking.close(loggers, error.exit_code)
             if error.asks_for_requeue:
                 requeue()
             raise
         except BaseException as error:
             status.end("failed", error)
-            _close(loggers, 1)
+            tracking.close(loggers, 1)
             if isinstance(error, NumericsError) and not is_first_process():
                 return math.nan  # all processes see it, the first says it
             raise
         finally:
             processes.end()
         status.end("finished")
-        _close(loggers, 0)
+        tracking.close(loggers, 0)
     return score
 
 
@@ -136,7 +136,7 @@ def _work(
         loggers=loggers,
     )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-    _log_config(config, loggers)
+    tracking.log_config(config, loggers)
     trainer.fit(
         module,
         datamodule=data,
@@ -158,6 +158,7 @@ def _work(
         **step_ratio(module, data),
     )
     summary = write_results(results, config, data=data, module=module, folder=folder)
+    tracking.log_results(loggers, summary, folder=folder, step=trainer.global_step)
     print(headline(summary))
     print(f"report: {folder / 'report.html'}")
     return score
@@ -195,17 +196,3 @@ def _hush() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-
-
-def _log_config(config: DictConfig, loggers: Sequence[Logger]) -> None:
-    values = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(values, dict)
-    for logger in loggers:
-        logger.log_hyperparams({str(key): value for key, value in values.items()})
-
-
-def _close(loggers: Sequence[Logger], exit_code: int) -> None:
-    """End the W&B run of this job, or the next job in the process would go on in it."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=exit_code)

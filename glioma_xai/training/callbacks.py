@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.records import Batch
+from glioma_xai.visualization.layers import Layers
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -152,15 +154,28 @@ class ProgressBar(RichProgressBar):
         return shown
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A case as it looks after an epoch.
+
+    Args:
+        figure: Anatomy and relevance beside each other.
+        layers: The same slice for viewers that switch masks on and off.
+    """
+
+    figure: Figure
+    layers: Layers
+
+
 class RelevancePanels(Callback):
     """Overlays of a fixed set of validation cases, each epoch, to the logger and the run folder.
 
     Args:
-        draw: Turns the module into one figure a case, called with the module after validation.
+        draw: Turns the module into one panel a case, called with the module after validation.
         folder: Where the newest picture of each case is kept.
     """
 
-    def __init__(self, draw: Callable[[LightningModule], dict[str, Figure]], folder: Path) -> None:
+    def __init__(self, draw: Callable[[LightningModule], dict[str, Panel]], folder: Path) -> None:
         self.draw = draw
         self.folder = folder
 
@@ -169,10 +184,26 @@ class RelevancePanels(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for case, figure in self.draw(pl_module).items():
-            file = self.folder / f"{case}.png"
-            figure.savefig(file, dpi=80)
-            figure.clear()
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image(key=f"relevance/{case}", images=[str(file)])
+        panels = self.draw(pl_module)
+        files = [self.folder / f"{case}.png" for case in panels]
+        for file, panel in zip(files, panels.values(), strict=True):
+            panel.figure.savefig(file, dpi=80)
+            panel.figure.clear()
+        for logger in trainer.loggers if panels else ():
+            if isinstance(logger, WandbLogger):
+                names, layers = list(panels), [panel.layers for panel in panels.values()]
+                logger.log_image("panels/validation", [str(f) for f in files], caption=names)
+                logger.log_image(
+                    "layers/validation",
+                    [layer.anatomy for layer in layers],
+                    caption=names,
+                    masks=[_masks(layer) for layer in layers],
+                )
+
+
+def _masks(layers: Layers) -> dict[str, dict[str, object]]:
+    """Masks as W&B takes them."""
+    return {
+        name: {"mask_data": mask, "class_labels": dict(layers.words[name])}
+        for name, mask in layers.masks.items()
+    }

@@ -38,7 +38,8 @@ def learning_curves(
     for axis, (metric, lines) in zip(axes, panels.items(), strict=True):
         for split, (epochs, values) in lines.items():
             colour, dash = SPLIT_STYLES.get(split, (LINES[3], "-."))
-            axis.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.5, label=split)
+            line = axis.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.5)[0]
+            line.set(label=split, marker=_marker(len(values)), markersize=3.5)
         if selected_epoch is not None:
             axis.axvline(selected_epoch, color=RULE, linewidth=1, zorder=0)
         _label_epochs(axis, metric)
@@ -213,7 +214,8 @@ def _draw_runs(
             epochs = np.asarray(run.get("epoch", []), dtype=float)[: len(values)]
             known = np.isfinite(values)
             line = axis.plot(epochs[known], values[known], color=colour, linestyle=dash)[0]
-            line.set(linewidth=1.3, alpha=0.85, label=name)
+            line.set(linewidth=1.3, alpha=0.85, label=name, marker=_marker(known.sum()))
+            line.set_markersize(3.5)
 
 
 def _grid(
@@ -239,6 +241,11 @@ def _label_epochs(axis: Axes, name: str) -> None:
 def _style(position: int) -> tuple[str, str]:
     """Colour and dash, the next dash once the colours are used up."""
     return LINES[position % len(LINES)], DASHES[position // len(LINES) % len(DASHES)]
+
+
+def _marker(points: int) -> str:
+    """Few points are marked: a line through one of them would not be seen."""
+    return "o" if points < 3 else ""
 
 
 def _common_legend(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -2,15 +2,17 @@
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from glioma_xai.visualization.agreement import Similarity, agreement_of_seeds
 from glioma_xai.visualization.charts import overlaid_curves, pareto_chart
-from glioma_xai.visualization.contents import Case, Estimate
+from glioma_xai.visualization.contents import Case, Estimate, Picture
 from glioma_xai.visualization.pooling import (
     AreaTest,
     Setting,
@@ -47,6 +49,12 @@ CURVES = (
     "validation/exchanged_accuracy",
     "validation/relevance_mass_accuracy",
 )
+CONDITIONS = {
+    "exchanged_any": "on another background",
+    "exchanged_other_class": "on a background of another class",
+    "removed": "without the shortcut",
+    "swapped": "with the shortcut swapped",
+}
 ONLY_IN_DROP = ("exchanged_same_class", "noise_outside")
 """Conditions that have no column of their own; the largest drop counts them."""
 MOST_CASES = 4
@@ -102,6 +110,7 @@ def compare_runs(
         for setting in settings
     ]
     tested = [path for path in (AREA, wrong_cue, INSIDE) if path in columns]
+    names = shown_names([*(run.folder for run in runs), *others])
     output.mkdir(parents=True, exist_ok=True)
     _write_table(output / "comparison.csv", columns, rows)
     page = output / "comparison.html"
@@ -111,7 +120,9 @@ def compare_runs(
         rows=rows,
         columns=columns,
         keys=differing_keys(runs),
-        others=others,
+        others={names[folder]: reason for folder, reason in others.items()},
+        names=names,
+        links={folder: _link(folder, output) for folder in names},
         seeds=sum(len(setting.runs) > 1 for setting in settings),
         tests=[
             (columns[path], difference)
@@ -122,12 +133,34 @@ def compare_runs(
             pareto_chart(points, front, ("relevance inside", "AUC", columns.get(wrong_cue, "")))
         ),
         curves=Markup(
-            overlaid_curves({s.letter: [run.history for run in s.runs] for s in settings}, CURVES)
+            overlaid_curves(
+                {f"{s.letter} {s.label}": [run.history for run in s.runs] for s in settings}, CURVES
+            )
         ),
         cases=_same_cases(settings),
         agreement=_agreement(settings, similarity),
     )
     return page
+
+
+def shown_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Folder to its name on a page: from the folder on that all have in common, not the whole path.
+
+    Args:
+        folders: Of runs.
+    """
+    places = {folder: folder.resolve() for folder in folders}
+    top = Path(os.path.commonpath([place.parent for place in places.values()]))
+    top = top.parent if len({place.parent for place in places.values()}) == 1 else top
+    return {folder: place.relative_to(top).as_posix() for folder, place in places.items()}
+
+
+def _link(folder: Path, output: Path) -> str:
+    """Address of a run's own page, seen from the folder of this one; empty if it has none."""
+    page = folder.resolve() / "report.html"
+    if not page.is_file():
+        return ""
+    return quote(Path(os.path.relpath(page, output.resolve())).as_posix())
 
 
 def _agreement(settings: Sequence[Setting], similarity: Similarity | None) -> dict[str, Estimate]:
@@ -158,7 +191,7 @@ def _columns(runs: Sequence[Run]) -> dict[str, str]:
         part = path.split("/")
         shown = part[0] == "behaviour" and part[1] not in ONLY_IN_DROP
         if shown and part[-2:] == ["patient", "accuracy"]:
-            columns[path] = f"accuracy {part[1].replace('_', ' ')}"
+            columns[path] = f"accuracy {CONDITIONS.get(part[1], part[1].replace('_', ' '))}"
     repeated = "metrics/test/patient/accuracy" if columns else ""  # it is the one as trained
     scores = {path: SCORES[path] for path in SCORES if path in present and path != repeated}
     return columns | scores | {path: COSTS[path] for path in COSTS if path in present}
@@ -187,7 +220,8 @@ def _same_cases(settings: Sequence[Setting]) -> dict[str, list[Case]]:
             drawn = {**run.pictures, **drawn}  # of several seeds, the first one's picture
         for name, path in drawn.items():
             alternative = f"Relevance of {name} in setting {setting.letter}, {setting.label}."
-            case = Case(f"{setting.letter}:", setting.label, path.read_bytes(), alternative)
+            picture = Picture(name, path.read_bytes())
+            case = Case(f"{setting.letter}:", setting.label, [picture], alternative)
             found.setdefault(name, []).append(case)
     shared = {name: cases for name, cases in found.items() if len(cases) > 1}
     most = sorted(shared, key=lambda name: (-len(shared[name]), name))[:MOST_CASES]

@@ -49,19 +49,34 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A drawn slice.
+
+    Args:
+        name: Which slice.
+        png: From :func:`glioma_xai.visualization.overlays.to_png`.
+        main: The one that is shown first, and printed.
+    """
+
+    name: str
+    png: bytes
+    main: bool = True
+
+
+@dataclass(frozen=True)
 class Case:
-    """One picture of a sample.
+    """A sample in pictures.
 
     Args:
         title: Patient and slice.
         caption: Label, prediction, scores.
-        png: From :func:`glioma_xai.visualization.overlays.to_png`.
-        alternative: What the picture shows, for those who cannot see it.
+        pictures: One, or some slices of a volume to leaf through; one of them is the main one.
+        alternative: What the pictures show, for those who cannot see them.
     """
 
     title: str
     caption: str
-    png: bytes
+    pictures: Sequence[Picture]
     alternative: str
 
 

@@ -58,12 +58,12 @@ def overlay_figure(
     """
     pictures, maps, outline = _check(image, relevance, lesion_mask, modalities)
     total = maps.sum(axis=0)
-    scale = _limit(np.concatenate([maps, total[None]])) if limit is None else limit
+    scale = common_limit([relevance]) if limit is None else limit
     columns = len(modalities) + 1
     height, width = pictures.shape[1:]
     figure = Figure(figsize=(2.1 * columns + 1.25, 4.2 * height / width + 1.1), facecolor=PAPER)
     axes = figure.subplots(2, columns, squeeze=False)
-    base = pictures[_background(modalities)]
+    base = pictures[background(modalities)]
     for column, name in enumerate(modalities):
         draw_anatomy(axes[0, column], pictures[column])
         draw_anatomy(axes[1, column], pictures[column])
@@ -139,30 +139,57 @@ def _check(
     return pictures, maps, to_display(lesion)
 
 
-def _limit(maps: Image) -> float:
-    finite = np.abs(maps[np.isfinite(maps)])
+def common_limit(relevance: Sequence[Tensor]) -> float:
+    """Relevance at the ends of a colour scale that several slices share.
+
+    Args:
+        relevance: Signed, (C, H, W) each.
+
+    Returns:
+        The 99.5 % quantile of |R| over the channels and their sums; the largest |R| if that is 0,
+        and 1 if that is 0 too.
+    """
+    values = np.concatenate(
+        [
+            part.detach().cpu().float().numpy().ravel()
+            for slice_relevance in relevance
+            for part in (slice_relevance, slice_relevance.sum(dim=0))
+        ]
+    )
+    finite = np.abs(values[np.isfinite(values)])
     quantile = float(np.percentile(finite, PERCENTILE)) if finite.size else 0.0
     return quantile or float(finite.max(initial=0.0)) or 1.0
 
 
-def _background(modalities: Sequence[str]) -> int:
-    """The modality under the sum: FLAIR shows the whole tumour best."""
+def background(modalities: Sequence[str]) -> int:
+    """Position of the modality under the sum: FLAIR shows the whole tumour best.
+
+    Args:
+        modalities: Name of each channel.
+    """
     names = [name.lower() for name in modalities]
     return names.index("flair") if "flair" in names else 0
 
 
+def grey_window(picture: Image) -> tuple[float, float, Image]:
+    """What is shown black and what white, and the picture with black around the brain.
+
+    Args:
+        picture: Any intensities; 0 outside the brain.
+
+    Returns:
+        The 1 % and 99.5 % quantiles of what is not 0, the second at least a little larger, and the
+        picture. Normalised images have negative values in the brain, so 0 is not their darkest.
+    """
+    inside = picture[picture != 0]
+    low, high = np.percentile(inside, [1, 99.5]) if inside.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6)), np.where(picture == 0, min(low, 0.0), picture)
+
+
 def draw_anatomy(axis: Axes, picture: Image) -> None:
     """Draw a slice in grey, as displayed; air stays black."""
-    shown = picture[picture != 0]
-    low, high = np.percentile(shown, [1, 99.5]) if shown.size else (0.0, 1.0)
-    # normalised images have negative values in the brain, and 0 outside it: that stays black
-    axis.imshow(
-        np.where(picture == 0, min(low, 0.0), picture),
-        cmap="gray",
-        vmin=low,
-        vmax=max(high, low + 1e-6),
-        interpolation="nearest",
-    )
+    low, high, shown = grey_window(picture)
+    axis.imshow(shown, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
 
 
 def draw_relevance(axis: Axes, relevance: Image, limit: float) -> None:

@@ -21,7 +21,8 @@ class Setting:
 
     Args:
         letter: Short name on the page.
-        label: The settings in which it differs from the others, as overrides.
+        label: The experiment's name where names differ, and as overrides what tells it from other
+            settings of that name.
         runs: At least one.
     """
 
@@ -98,14 +99,23 @@ def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(run.settings.get(key, "–") for key in keys), []).append(run)
+    members = list(groups.values())
     return [
-        Setting(
-            letter=_letter(position),
-            label=" ".join(f"{k}={v}" for k, v in zip(keys, values, strict=True)) or "all alike",
-            runs=members,
-        )
-        for position, (values, members) in enumerate(groups.items())
+        Setting(_letter(position), _label(group[0], [other[0] for other in members]), group)
+        for position, group in enumerate(members)
     ]
+
+
+def _label(run: Run, others: Sequence[Run]) -> str:
+    """What a reader calls a setting, given one run of each."""
+    name = run.settings.get("name", "")
+    namesakes = [other for other in others if other.settings.get("name", "") == name]
+    keys = differing_keys(namesakes)
+    plain = [key for key in keys if not key.endswith(("_target_", "_partial_"))] or keys
+    words = [f"{key}={run.settings.get(key, '–')}" for key in plain]
+    if len(namesakes) < len(others):
+        words.insert(0, name)
+    return " ".join(words) or "all alike"
 
 
 def pool(setting: Setting, score: str) -> Estimate:
@@ -116,8 +126,8 @@ def pool(setting: Setting, score: str) -> Estimate:
         score: Path in ``summary.json``.
 
     Returns:
-        With two runs or more the mean and its 95 % t interval over seeds, that of a share cut to
-        [0, 1]: how sure the mean over seeds is. With one run its own interval: how far other
+        With two runs or more the mean and its 95 % t interval over seeds, cut to what the score
+        can be: how sure the mean over seeds is. With one run its own interval: how far other
         patients may lie. Costs, which stand at the top of the summary, have a mean alone. NaN if
         no run has the score.
     """
@@ -132,10 +142,8 @@ def pool(setting: Setting, score: str) -> Estimate:
         return Estimate(mean, note=f"{len(values)} seeds")
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     mean = float(values.mean())
-    low, high = mean - half, mean + half
-    if score != DROP:  # every other score of a run is a share
-        low, high = max(0.0, low), min(1.0, high)
-    return Estimate(mean, low, high, f"{len(values)} seeds")
+    least = -1.0 if score == DROP else 0.0  # every other score of a run is a share
+    return Estimate(mean, max(least, mean - half), min(1.0, mean + half), f"{len(values)} seeds")
 
 
 def pareto_front(points: Mapping[str, Sequence[float]]) -> set[str]:

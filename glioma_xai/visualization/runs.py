@@ -63,15 +63,15 @@ class Run:
         return {row["patient"]: (int(row["label"]), float(row[columns[1]])) for row in rows}
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+def find_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:
     """Every run in or below some folders, each once.
 
     Args:
         folders: Run folders, sweep folders, or folders of either.
 
     Returns:
-        The finished runs in the order of their paths, and for each other one a line that says why
-        it is not among them.
+        The finished runs in the order of their paths, and for each other folder why it is not among
+        them.
 
     Raises:
         RunError: If a folder is missing, or nothing finished is found.
@@ -84,18 +84,19 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
                 "under runs/."
             )
         found |= {run.resolve(): run for run in _runs_below(folder)}
-    runs, others = [], []
+    runs, others = [], {}
     for folder in found.values():
         run = _read(folder)
         if isinstance(run, Run):
             runs.append(run)
         else:
-            others.append(run)
+            others[folder] = run
     if not runs:
         names = ", ".join(str(folder) for folder in folders)
+        reasons = "; ".join(f"{folder}: {reason}" for folder, reason in others.items())
         raise RunError(
             f"{names}: expected at least one finished run (a folder with summary.json), found "
-            f"none{': ' + '; '.join(others) if others else ''}. Let a run finish first."
+            f"none{': ' + reasons if others else ''}. Let a run finish first."
         )
     return runs, others
 
@@ -109,7 +110,7 @@ def _runs_below(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path) -> Run | str:
-    """The run, or a line that says why it cannot be compared."""
+    """The run, or why it cannot be compared."""
     state = "without status.json"
     try:
         if (folder / "status.json").is_file():
@@ -117,15 +118,15 @@ def _read(folder: Path) -> Run | str:
             state = str(status.get("state"))
             if state != "finished":
                 reason = f": {status['error']}" if status.get("error") else ""
-                return f"{folder}: {state}{reason}"
+                return f"{state}{reason}"
         if not (folder / "summary.json").is_file():
-            return f"{folder}: {state}, but without summary.json"
+            return f"{state}, but without summary.json"
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / ".hydra/config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        return f"{folder}: {Path(str(error.filename)).name} is missing"
+        return f"{Path(str(error.filename)).name} is missing"
     except (ValueError, yaml.YAMLError) as error:
-        return f"{folder}: cannot be read ({str(error).splitlines()[0]})"
+        return f"cannot be read ({str(error).splitlines()[0]})"
     flat = flatten(config)
     return Run(
         folder=folder,
@@ -133,7 +134,7 @@ def _read(folder: Path) -> Run | str:
         settings={
             key: _text(value) for key, value in flat.items() if key.partition(".")[0] not in PRIVATE
         },
-        scores=_with_drop(estimates(summary)),
+        scores=with_drop(estimates(summary)),
         history=_history(folder / "metrics.csv"),
         pictures={path.stem: path for path in sorted(folder.glob("relevance/test/*.png"))},
         maps=next(iter(folder.glob("relevance/test/maps.npz")), None),
@@ -182,8 +183,15 @@ def estimates(summary: Mapping[str, Any], prefix: str = "") -> dict[str, Estimat
     return found
 
 
-def _with_drop(scores: dict[str, Estimate]) -> dict[str, Estimate]:
-    """Add the largest drop: accuracy as trained less that under the worst condition."""
+def with_drop(scores: dict[str, Estimate]) -> dict[str, Estimate]:
+    """Add the largest drop: accuracy as trained less that under the worst condition.
+
+    Args:
+        scores: Of :func:`estimates`.
+
+    Returns:
+        The same with :data:`DROP`, if any condition was measured.
+    """
     accuracies = {
         path.split("/")[1]: estimate.value
         for path, estimate in scores.items()

@@ -8,8 +8,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from glioma_xai.experiment.cases import channel_names, file_name, sides_known
-from glioma_xai.experiment.explanation import modality_shares, shares_of_parts
+from glioma_xai.experiment.cases import channel_names, sides_known
+from glioma_xai.experiment.drawing import file_name
+from glioma_xai.experiment.explanation import modality_shares
+from glioma_xai.experiment.parts import shares_of_parts
 from glioma_xai.experiment.report import _without_folders, public_settings
 from glioma_xai.records import Problem
 

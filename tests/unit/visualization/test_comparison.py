@@ -11,7 +11,7 @@ from scipy import stats
 
 from glioma_xai.errors import RunError
 from glioma_xai.metrics.functional.delong import delong_test
-from glioma_xai.visualization.comparison import compare_runs
+from glioma_xai.visualization.comparison import compare_runs, shown_names
 from glioma_xai.visualization.contents import Estimate
 from glioma_xai.visualization.pooling import (
     compare_settings,
@@ -91,7 +91,7 @@ def setting(letter, values, seeds=None):
 
 def test_runs_that_differ_in_seed_and_place_are_one_setting(sweep):
     runs, others = find_runs([sweep, sweep / "00"])
-    assert (len(runs), others) == (6, [])
+    assert (len(runs), others) == (6, {})
     settings = group_by_setting(runs)
     assert [(s.letter, s.label, len(s.runs)) for s in settings] == [
         ("A", "loss.guidance_weight=0.0", 3),
@@ -106,7 +106,7 @@ def test_evaluations_inside_a_run_are_not_runs(tmp_path):
     inner.mkdir(parents=True)
     (inner / "summary.json").write_text("{}")
     runs, others = find_runs([tmp_path])
-    assert (len(runs), others) == (1, [])
+    assert (len(runs), others) == (1, {})
 
 
 def test_pooling_is_the_t_interval_over_seeds():
@@ -179,7 +179,7 @@ def test_the_page(sweep, tmp_path):
         "Comparison of 2 settings, 6 runs",
         "loss.guidance_weight=3.0",
         "paired t test over 3 seeds",
-        "accuracy swapped",
+        "accuracy with the shortcut swapped",
         "out of memory",
         "p0_4",
     ):
@@ -200,9 +200,36 @@ def test_a_single_run_and_names_with_markup(tmp_path):
     write_run(tmp_path / "b", name="plain", weight=1.0)
     text = compare_runs([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
     assert "<b>bold" not in text
-    assert "name=&lt;b&gt;bold" in text
+    assert "<code>&lt;b&gt;bold&lt;/b&gt;</code>" in text
     alone = compare_runs([tmp_path / "a"], tmp_path / "out").read_text(encoding="utf-8")
     assert "Nothing but the seed" in alone
+
+
+def test_settings_are_called_by_what_tells_them_apart(tmp_path):
+    for folder, name, weight in (("a", "plain", 0.0), ("b", "guided", 1.0), ("c", "guided", 3.0)):
+        write_run(tmp_path / folder, name=name, weight=weight)
+    labels = [found.label for found in group_by_setting(find_runs([tmp_path])[0])]
+    assert labels == [
+        "plain",
+        "guided loss.guidance_weight=1.0",
+        "guided loss.guidance_weight=3.0",
+    ]
+
+
+def test_runs_are_named_from_their_common_folder_on_and_lead_to_their_pages(tmp_path, monkeypatch):
+    write_run(tmp_path / "home/runs/x/one")
+    write_run(tmp_path / "home/runs/y/two words", weight=1.0)
+    write_run(tmp_path / "home/runs/y/broken", state="failed")
+    (tmp_path / "home/runs/y/two words/report.html").write_text("page")
+    monkeypatch.chdir(tmp_path / "home")
+    page = compare_runs([tmp_path / "home/runs"], tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    for shown in ("<code>x/one</code>", "<code>y/two words</code>", "<code>y/broken</code>"):
+        assert shown in text
+    assert 'href="../home/runs/y/two%20words/report.html"' in text
+    assert str(tmp_path) not in text
+    (alone,) = shown_names([tmp_path / "home/runs/x/one"]).values()
+    assert alone == "x/one"
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):
@@ -218,7 +245,8 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     write_run(tmp_path / "d")
     runs, others = find_runs([tmp_path])
     assert [run.folder.name for run in runs] == ["d"]
-    assert [line.partition(": ")[2].split(" (")[0] for line in others] == [
+    assert [folder.name for folder in others] == ["a", "b", "c"]
+    assert [reason.split(" (")[0] for reason in others.values()] == [
         "running: out of memory",
         "cannot be read",
         "config.yaml is missing",

@@ -13,6 +13,7 @@ from glioma_xai.visualization.contents import (
     Case,
     Estimate,
     LevelResult,
+    Picture,
     RunReport,
     ScoreTable,
     Verdict,
@@ -37,7 +38,8 @@ def report(name="phantom-0001"):
         confusion=np.array([[18, 2], [3, 17]]),
         roc=(np.array([0, 0.1, 1]), np.array([0, 0.9, 1])),
     )
-    case = Case(f"{name}, slice 4", f"label {name}", b"\x89PNG", f"alternative {name}")
+    one = [Picture(f"slice {name}", b"\x89PNG")]
+    case = Case(f"{name}, slice 4", f"label {name}", one, f"alternative {name}")
     return RunReport(
         title=f"experiment {name}",
         verdict=Verdict("mixed", f"headline {name}", f"behaviour {name}", f"relevance {name}"),
