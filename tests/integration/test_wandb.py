@@ -83,10 +83,13 @@ def test_the_second_part_goes_on_where_the_first_stopped(parts: list[OfflineRun]
 def test_history_is_the_table_of_metrics(parts: list[OfflineRun], folder: Path) -> None:
     table = pd.read_csv(folder / "metrics.csv").set_index("epoch")
     rows = {row["epoch"]: row for part in parts for row in part.history if "train/loss" in row}
-    for epoch, expected in table.iterrows():
-        for name, value in expected.dropna().items():
-            if name in rows[epoch]:
-                assert rows[epoch][name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    assert {1, 2} <= set(rows)  # of epoch 0 the signal may have come before it was logged
+    for epoch, row in rows.items():
+        both = table.loc[epoch].dropna().index.intersection(list(row))
+        assert len(both) > 10
+        assert [row[name] for name in both] == pytest.approx(
+            list(table.loc[epoch, both]), rel=1e-4, abs=1e-6
+        )
     assert {"train/loss_classification", "train/loss_guidance", "validation/auc"} <= set(rows[2])
 
 
