@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 
@@ -57,7 +58,8 @@ class DataArguments(pl.LightningDataModule):
         test_sites: Sites whose patients are tested instead (leave one site out).
         validation_share: Share for validation.
         folds: Number of cross-validation folds; None draws validation by share.
-        fold: The fold that is validation, from 0.
+        fold: The fold that is held out, from 0.
+        fold_split: What the fold is: validation, or test (validation is then drawn by share).
         splits_file: CSV written by ``write_splits``; taken instead of drawing.
         split_seed: Seed of the splits and of which masks are used; None takes ``seed``.
         batch_size: Samples a batch.
@@ -103,6 +105,7 @@ class DataArguments(pl.LightningDataModule):
         test_sites: Sequence[str] = (),
         folds: int | None = None,
         fold: int = 0,
+        fold_split: Literal["validation", "test"] = "validation",
         splits_file: str | None = None,
         split_seed: int | None = None,
         batch_size: int = 64,
@@ -120,6 +123,7 @@ class DataArguments(pl.LightningDataModule):
         require_choice("spatial_dims", spatial_dims, (2, 3))
         require_choice("centre", centre, ("brain", "tumour"))
         require_choice("on_error", on_error, ("raise", "skip"))
+        require_choice("fold_split", fold_split, ("validation", "test"))
         require_choice("sampler", sampler, ("none", "balanced"))
         require_choice("normalisation", normalisation, NORMALISATIONS)
         if not 0 <= mask_share <= 1:
@@ -136,7 +140,9 @@ class DataArguments(pl.LightningDataModule):
         self.augmentation = fill(Augmentation, augmentation or {}, group="augmentation")
         drawn_by = seed if split_seed is None else split_seed
         self.division = Division(
-            SplitSettings(test_share, validation_share, folds, fold, drawn_by, tuple(test_sites)),
+            SplitSettings(
+                test_share, validation_share, folds, fold, drawn_by, tuple(test_sites), fold_split
+            ),
             None if splits_file is None else Path(splits_file).expanduser(),
             mask_share,
         )

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from glioma_xai.data.split_files import unique_splits
 from glioma_xai.errors import CohortError, ConfigError
@@ -18,7 +19,9 @@ class SplitSettings:
         test_share: Share of each class's patients that is tested; 1 tests all, with no training.
         validation_share: Share of each class's patients for validation; unused with ``folds``.
         folds: Number of cross-validation folds of what is not tested; None draws by share.
-        fold: The fold that is validation, from 0.
+        fold: The fold that is held out, from 0.
+        fold_split: What the fold is: ``validation``; or ``test``, with validation drawn by share
+            from the other folds, so that the folds together test every patient once.
         seed: Same seed, same patients: same splits, whatever the order of the rows.
         test_sites: Patients of these sites are tested, and no others; empty tests by share.
     """
@@ -29,6 +32,7 @@ class SplitSettings:
     fold: int = 0
     seed: int = 0
     test_sites: tuple[str, ...] = ()
+    fold_split: Literal["validation", "test"] = "validation"
 
     def __post_init__(self) -> None:
         if not (self.test_share >= 0 and self.validation_share >= 0):
@@ -67,31 +71,67 @@ def split_patients(
     if settings.test_sites:
         prescribed |= _tested_by_site(sites, settings.test_sites)
     folds = _prescribed_folds(subjects)
+    tests_folds = settings.fold_split == "test"
+    if tests_folds:
+        _require_foldable(prescribed, folds, settings)
     assignment: dict[str, Split] = dict(prescribed)
     for label, name in enumerate(classes):
         patients = [p for p in classes_of if classes_of[p] == label and p not in assignment]
         patients.sort(key=lambda p: (sites[p], _hash(settings.seed, p)))
-        if patients and "test" not in prescribed.values():
-            test = _spread(len(patients), settings.test_share)
-            for i in test:
-                assignment[patients[i]] = "test"
-        rest = [p for p in patients if p not in assignment]
-        if any(p in folds for p in rest):
-            validation = {p for p in rest if folds.get(p) == settings.fold}
-        elif settings.folds is not None:
-            validation = set(rest[settings.fold :: settings.folds])
-        elif "validation" in prescribed.values():
-            validation = set()
+        tested: set[str] = set()
+        if tests_folds:
+            tested = _held_out(patients, folds, settings)
+        elif "test" not in prescribed.values():
+            tested = {patients[i] for i in _spread(len(patients), settings.test_share)}
+        rest = [p for p in patients if p not in tested]
+        if not tests_folds and (settings.folds is not None or any(p in folds for p in rest)):
+            validation = _held_out(rest, folds, settings)
         else:
-            share = settings.validation_share
-            if "test" not in prescribed.values():  # a share of all patients, not of the rest
-                share /= 1 - settings.test_share
-            validation = {rest[i] for i in _spread(len(rest), share)}
-        for patient in rest:
-            assignment[patient] = "validation" if patient in validation else "train"
+            validation = _drawn(rest, len(patients), prescribed, settings)
+        for patient in patients:
+            held = "validation" if patient in validation else "train"
+            assignment[patient] = "test" if patient in tested else held
         _require_enough(name, label, classes_of, assignment, settings)
     _require_two_classes(classes_of, classes)
     return {patient: assignment[patient] for patient in sorted(assignment)}
+
+
+def _drawn(
+    rest: Sequence[str], count: int, prescribed: Mapping[str, Split], settings: SplitSettings
+) -> set[str]:
+    """Patients for validation, out of those that are not tested."""
+    if "validation" in prescribed.values():
+        return set()
+    share = settings.validation_share
+    if settings.fold_split == "test":  # a share of all patients, not of the rest
+        share *= count / max(1, len(rest))
+    elif "test" not in prescribed.values():
+        share /= 1 - settings.test_share
+    return {rest[i] for i in _spread(len(rest), share)}
+
+
+def _held_out(
+    patients: Sequence[str], folds: Mapping[str, int], settings: SplitSettings
+) -> set[str]:
+    """The patients of the fold, by the cohort's own folds if it has some."""
+    if any(patient in folds for patient in patients):
+        return {patient for patient in patients if folds.get(patient) == settings.fold}
+    return set(patients[settings.fold :: settings.folds])
+
+
+def _require_foldable(
+    prescribed: Mapping[str, Split], folds: Mapping[str, int], settings: SplitSettings
+) -> None:
+    if "test" in prescribed.values():
+        raise CohortError(
+            "data.fold_split=test tests every patient in one fold: expected no prescribed test "
+            "patients, found some. Leave out data.test_sites and the cohort's split column, or "
+            "set data.fold_split=validation."
+        )
+    if settings.folds is None and not folds:
+        raise CohortError(
+            "data.fold_split=test needs folds: expected data.folds, found null. Set data.folds=5."
+        )
 
 
 def prescribed_splits(subjects: Iterable[Subject]) -> dict[str, Split]:
@@ -183,7 +223,7 @@ def _require_enough(
     wanted: list[Split] = ["train"]
     if settings.validation_share > 0 or settings.folds is not None:
         wanted.append("validation")
-    if settings.test_share > 0 or settings.test_sites:
+    if settings.test_share > 0 or settings.test_sites or settings.fold_split == "test":
         wanted.append("test")
     absent = [split for split in wanted if not counts[split]]
     if counts and absent:

@@ -90,6 +90,27 @@ def prescribed(*rows: tuple[str, int, str | None, int | None]) -> list[Subject]:
     ]
 
 
+def test_folds_that_are_tested_hold_every_patient_once():
+    subjects = cohort(37, 53)
+    tested: Counter[str] = Counter()
+    for fold in range(5):
+        settings = SplitSettings(0.2, 0.15, folds=5, fold=fold, fold_split="test")
+        assignment = split_patients(subjects, CLASSES, settings)
+        found = Counter(assignment.values())
+        assert found["validation"] == round(0.15 * 37) + round(0.15 * 53)
+        tested.update(p for p, split in assignment.items() if split == "test")
+    assert tested == Counter(s.patient_id for s in subjects)
+
+
+def test_folds_that_are_tested_need_folds_and_no_other_test():
+    subjects = cohort()
+    with pytest.raises(CohortError, match=r"expected data\.folds, found null"):
+        split_patients(subjects, CLASSES, SplitSettings(fold_split="test"))
+    sites = SplitSettings(folds=5, fold_split="test", test_sites=("S0",))
+    with pytest.raises(CohortError, match="expected no prescribed test"):
+        split_patients(subjects, CLASSES, sites)
+
+
 def test_a_split_column_is_kept_and_the_rest_is_drawn():
     rows = [("A", 0, "test", None), ("B", 1, "test", None)]
     rows += [(f"C{n}", n % 2, None, None) for n in range(20)]
