@@ -268,7 +268,7 @@ class GuidedClassifier(LightningModule):
         for metric in (self.scores, self.exchanged_scores, self.relevance_scores):
             metric.reset()
         for name, value in values.items():
-            if name in _LOGGED:
+            if name in LOGGED:
                 self.log(f"validation/{name}", value, sync_dist=True)
 
 
@@ -291,7 +291,7 @@ def guided_score(scores: Mapping[str, float]) -> float:
     return accuracy if math.isnan(inside) else math.sqrt(accuracy * inside)
 
 
-_LOGGED = {
+LOGGED = {
     "largest_predicted_share",
     "relevance_magnitude",
     "guided_score",
