@@ -89,7 +89,7 @@ def split_patients(
         else:
             validation = _drawn(rest, len(patients), prescribed, settings)
         for patient in patients:
-            held = "validation" if patient in validation else "train"
+            held: Split = "validation" if patient in validation else "train"
             assignment[patient] = "test" if patient in tested else held
         _require_enough(name, label, classes_of, assignment, settings)
     _require_two_classes(classes_of, classes)
