@@ -123,9 +123,10 @@ def in_words(name: object) -> str:
         name: Snake case.
 
     Returns:
-        Text, with the short names of scores in capitals.
+        Text, with the short names of scores in capitals and names of people as they are written.
     """
     words = str(name).replace("_", " ")
+    words = re.sub(r"\bbrier\b", "Brier score", words)
     return re.sub(r"\b(auc|ece)\b", lambda match: match[0].upper(), words)
 
 
