@@ -2,7 +2,7 @@
 
 import sys
 
-from glioma_xai.experiment.commands import explain
+from glioma_xai.experiment.explaining import explain
 from glioma_xai.experiment.launch import run_command
 
 

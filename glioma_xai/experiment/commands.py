@@ -1,22 +1,25 @@
-"""What `evaluate`, `explain` and `check` do."""
+"""What `evaluate` and `check` do."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from glioma_xai.config import check_config, compose_config
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment import instantiate
-from glioma_xai.experiment.drawing import file_name
-from glioma_xai.experiment.explanation import explain_subject
+from glioma_xai.experiment.checkpoints import BEST
 from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, value_of
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits, read_iou_threshold, read_validation
 from glioma_xai.experiment.saved import load_module, open_run
-from glioma_xai.records import SPLITS
+from glioma_xai.records import SPLITS, Split
 
 
-def _options(arguments: Sequence[str], *keys: str) -> tuple[dict[str, str | None], list[str]]:
+def command_options(
+    arguments: Sequence[str], *keys: str
+) -> tuple[dict[str, str | None], list[str]]:
     """The command's own keys as raw text (ids stay what they are), and all other overrides."""
     overrides, _, _ = split_arguments(arguments)
     own = {key: value_of(key, overrides) for key in keys}
@@ -32,25 +35,41 @@ def _yes(text: str | None, *, key: str) -> bool:
     return text is not None and known[text.lower()]
 
 
+def _checkpoint(text: str | None, folder: Path) -> str:
+    """The name of a checkpoint of the run."""
+    fronts = (folder / "checkpoints" / "pareto").glob("*.ckpt")
+    known = ["best", "last", *sorted(f"pareto/{path.stem}" for path in fronts)]
+    if text is not None and text not in known:
+        raise ConfigError(
+            f"checkpoint: expected one of {', '.join(known)}, found {text}. Choose one."
+        )
+    return text or BEST
+
+
 def evaluate(arguments: Sequence[str]) -> None:
     """Evaluate a run on a split, of its own or of other data; print where the results are."""
-    own, rest = _options(arguments, "run", "split", "trust", "output", "faithfulness")
+    own, rest = command_options(
+        arguments, "run", "split", "trust", "output", "faithfulness", "checkpoint"
+    )
     folder = folder_of(own["run"], key="run", command="evaluate")
     split = own["split"] or "test"
     if split not in SPLITS:
         raise ConfigError(f"split: expected one of {', '.join(SPLITS)}, found {split}. Choose one.")
+    checkpoint = _checkpoint(own["checkpoint"], folder)
     saved = open_run(folder, rest, trust=names_of(own["trust"]))
     data = instantiate.build_data(saved.config)
     data.setup("test")
-    module, epoch = load_module(saved, data)
+    module, epoch = load_module(saved, data, checkpoint=checkpoint)
+    chosen = checkpoint == BEST  # what validation chose is known of the chosen epoch only
+    asked = (split,) if chosen or saved.other_data else tuple({"validation": 0, split: 0})
     results = evaluate_splits(
         saved.config,
         data=data,
         module=module,
-        splits=(split,),
+        splits=cast("tuple[Split, ...]", asked),
         epoch=epoch,
-        validation=read_validation(folder),
-        iou_threshold=read_iou_threshold(folder),
+        validation=read_validation(folder) if chosen else None,
+        iou_threshold=read_iou_threshold(folder) if chosen else math.nan,
         faithfulness=_yes(own["faithfulness"], key="faithfulness"),
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
@@ -60,31 +79,12 @@ def evaluate(arguments: Sequence[str]) -> None:
     print(f"report: {output / 'report.html'}")
 
 
-def explain(arguments: Sequence[str]) -> None:
-    """Relevance map of one subject: NIfTI in its own space, overlays, JSON."""
-    own, rest = _options(arguments, "run", "subject", "output", "trust")
-    folder = folder_of(own["run"], key="run", command="explain")
-    subject = own["subject"]
-    if not subject:
-        raise ConfigError(
-            "subject: expected the id of a subject, found nothing. Add subject=<id>; "
-            f"{folder / 'predictions.csv'} lists the run's own."
-        )
-    saved = open_run(folder, rest, trust=names_of(own["trust"]))
-    data = instantiate.build_data(saved.config)
-    data.setup("predict" if saved.other_data else "test")
-    module, _ = load_module(saved, data)
-    output = Path(own["output"] or folder / "explanations" / file_name(subject))
-    explain_subject(module, data, subject, output=output)
-    print(f"explanation of {subject}: {output}")
-
-
 def check(arguments: Sequence[str]) -> None:
     """Read a whole cohort and the network's layers, and print every problem, one a line.
 
     ``page=<file.html>`` writes the problems, counts and a picture of every subject as a page.
     """
-    own, overrides = _options(arguments, "page")
+    own, overrides = command_options(arguments, "page")
     _, folders, _ = split_arguments(arguments)
     config = compose_config("train", overrides, config_dirs=folders, hydra=False)
     config.paths.run = "runs/check"
