@@ -102,10 +102,15 @@ class Backgrounds:
             chosen.append(int(candidates[drawn]) if len(candidates) else index)
         return chosen
 
-    def exchange(self, batch: Batch, *, of: DonorClass) -> Tensor:
-        """Images on the backgrounds of other patients, whose tumours are left out."""
+    def give(self, batch: Batch, *, of: DonorClass = "any") -> Batch:
+        """Each sample's donor."""
         places = self.donors(batch["index"].tolist(), of=of)
         given: Batch = default_collate([self.samples[place] for place in places])
+        return given
+
+    def exchange(self, batch: Batch, *, of: DonorClass) -> Tensor:
+        """Images on the backgrounds of other patients, whose tumours are left out."""
+        given = self.give(batch, of=of)
         return paste_background(
             batch["image"], batch["lesion_mask"], given["image"], given["lesion_mask"]
         )

@@ -156,28 +156,33 @@ def _reliability(results: RunResults) -> list[ScoreTable]:
 
 def _faithfulness(found: Faithfulness) -> list[ScoreTable]:
     count = f"{found.samples} patients, one sample each."
-    tables = []
-    for fill, areas in found.areas.items():
-        curves = found.curves[fill]
-        steps = len(curves["random"])
-        shares = [step / (steps - 1) for step in range(steps)]
-        chart = line_chart(
-            {_ORDERS[order]: (shares, values) for order, values in curves.items()},
-            "share of regions replaced",
-            "explained score, logit",
-        )
-        text = (
-            f"Regions are replaced ({fill}) in the order of their relevance, and the explained "
-            f"score is watched. {count} Area between the curve of a random order and that order: "
-            "above 0 for most relevant first and below 0 for least relevant first if relevance "
-            "finds what the network uses."
-        )
-        rows = {
-            name.replace("_", " relevant "): {"area, logit": estimate(area, share=False)}
-            for name, area in areas.items()
-        }
-        title = f"Faithfulness: regions replaced, {fill}"
-        tables.append(ScoreTable(title, text, rows, "order", chart=chart))
+    shown = "patches, mean tissue"
+    steps = len(found.curves[shown]["random"])
+    chart = line_chart(
+        {
+            _ORDERS[order]: ([step / (steps - 1) for step in range(steps)], values)
+            for order, values in found.curves[shown].items()
+        },
+        "share of patches replaced by mean tissue",
+        "explained score, logit",
+    )
+    replaced = ScoreTable(
+        "Faithfulness: what relevance points to is replaced",
+        "Patches, and regions cut along the borders of tumour and brain, are replaced in the order "
+        f"of their relevance, and the explained score is watched. {count} Area between the curve "
+        "of a random order and that order: above 0 for most relevant first and below 0 for least "
+        "relevant first if relevance finds what the network uses.",
+        {
+            name: {
+                order.replace("_", " relevant "): estimate(area, share=False)
+                for order, area in areas.items()
+            }
+            for name, areas in found.areas.items()
+        },
+        "what is replaced, by what",
+        chart=chart,
+    )
+    tables = [replaced]
     layers: Mapping[str, Fields] = found.similarity
     tables.append(
         ScoreTable(

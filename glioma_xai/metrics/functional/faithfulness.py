@@ -40,6 +40,22 @@ def patch_regions(shape: tuple[int, ...], size: int) -> Tensor:
     return numbers[None, None]
 
 
+def cut_regions(patches: Tensor, *borders: Tensor) -> Tensor:
+    """Cut patches along the borders of masks: what lies on either side becomes a region of its own.
+
+    Args:
+        patches: From :func:`patch_regions`, (1, 1, H, W[, D]).
+        borders: Masks, (B, 1, H, W[, D]), bool; say the tumour and the brain.
+
+    Returns:
+        Region of each pixel, (B, 1, H, W[, D]), int64.
+    """
+    regions = patches
+    for mask in borders:
+        regions = 2 * regions + mask.to(torch.int64)
+    return regions
+
+
 def perturbation_curve(
     predict: Predict,
     images: Tensor,
@@ -59,9 +75,10 @@ def perturbation_curve(
         relevance: Signed relevance of the images, same shape; a region's is its mean a pixel.
         fill: What takes the place of a region, same shape, from :func:`blurred`,
             :func:`mean_tissue`, or images of other patients.
-        regions: Number of each pixel's region from 0 on, (1 or B, 1, H, W[, D]), int64.
+        regions: Number of each pixel's region from 0 on, (1 or B, 1, H, W[, D]), int64; a sample
+            need not have all of them.
         order: ``most`` relevant first, ``least`` relevant first, or ``random``.
-        steps: Points after the first; each replaces as many further regions.
+        steps: Points after the first; each replaces the same share of a sample's regions.
         generator: For the random order.
 
     Returns:
@@ -77,7 +94,7 @@ def perturbation_curve(
     """
     _check(images, relevance, fill, regions)
     places = regions.expand(len(images), 1, *images.shape[2:])
-    ranks = _ranks(relevance, places, order, generator)  # B regions, 0 goes first
+    ranks, present = _ranks(relevance, places, order, generator)  # B regions, 0 goes first
     count = ranks.shape[1]
     if not 1 <= steps <= count:
         raise ConfigError(
@@ -88,7 +105,8 @@ def perturbation_curve(
     points = []
     with torch.no_grad():
         for step in range(steps + 1):
-            removed = rank_of_pixel < round(step * count / steps)
+            leaving = step * present // steps  # B
+            removed = rank_of_pixel < leaving.view(-1, *[1] * (images.ndim - 1))
             points.append(predict(torch.where(removed, fill, images)))
     return torch.stack(points, dim=1)
 
@@ -146,22 +164,22 @@ def mean_tissue(images: Tensor, brain_mask: Tensor, lesion_mask: Tensor) -> Tens
 
 def _ranks(
     relevance: Tensor, places: Tensor, order: Order, generator: torch.Generator | None
-) -> Tensor:
-    """Position at which each region goes, (B, regions)."""
+) -> tuple[Tensor, Tensor]:
+    """Position at which each region goes, (B, regions), and how many a sample has, (B,)."""
     count = int(places.max()) + 1
-    batch = len(relevance)
+    batch, pixels = len(relevance), places.flatten(1)
+    total = relevance.new_zeros(batch, count)
+    size = torch.zeros_like(total).scatter_add_(
+        1, pixels, torch.ones_like(pixels, dtype=total.dtype)
+    )
     if order == "random":
-        keys = torch.rand(batch, count, generator=generator).to(relevance.device)
+        keys = torch.rand(batch, count, generator=generator).to(relevance)
     else:
-        pixels = places.flatten(1)
-        total = relevance.new_zeros(batch, count)
         total.scatter_add_(1, pixels, relevance.detach().sum(dim=1).flatten(1))
-        size = torch.zeros_like(total).scatter_add_(
-            1, pixels, torch.ones_like(pixels, dtype=total.dtype)
-        )
         keys = total / size.clamp(min=1)
-    leaving = keys.argsort(dim=1, descending=order == "most", stable=True)
-    return leaving.argsort(dim=1)
+    keys = keys if order == "most" else -keys
+    leaving = keys.masked_fill(size == 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return leaving.argsort(dim=1), (size > 0).sum(dim=1)
 
 
 def _check(images: Tensor, relevance: Tensor, fill: Tensor, regions: Tensor) -> None:

@@ -12,6 +12,7 @@ from glioma_xai.metrics.functional.agreement import rank_correlation
 from glioma_xai.metrics.functional.faithfulness import (
     area_between,
     blurred,
+    cut_regions,
     mean_tissue,
     patch_regions,
     perturbation_curve,
@@ -73,6 +74,31 @@ def test_regions_of_unequal_size_are_ranked_by_their_mean():
         regions=torch.tensor([[[[0, 0, 0, 1]]]]), steps=2,
     )  # fmt: skip
     assert curve.tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("order", ["most", "least", "random"])
+def test_samples_with_fewer_regions_lose_the_same_share_at_each_step(order):
+    """The first sample has two regions and the second four, which are numbered with a gap."""
+    images = torch.ones(2, 1, 1, 4)
+    relevance = torch.tensor([[[[1.0, 1.0, 3.0, 3.0]]], [[[1.0, 2.0, 3.0, 4.0]]]])
+    regions = torch.tensor([[[[0, 0, 5, 5]]], [[[0, 2, 5, 6]]]])
+    curve = perturbation_curve(
+        lambda x: (x * relevance).flatten(1).sum(1), images, relevance, order=order,
+        fill=torch.zeros_like(images), regions=regions, steps=4,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert curve[:, 0].tolist() == [8, 10]
+    assert curve[:, 4].tolist() == [0, 0]
+    if order == "most":
+        assert curve.tolist() == [[8, 8, 2, 2, 0], [10, 6, 3, 1, 0]]
+    if order == "least":
+        assert curve.tolist() == [[8, 8, 6, 6, 0], [10, 9, 7, 4, 0]]
+
+
+def test_borders_cut_patches():
+    tumour = torch.tensor([[[[True, False, False, False]]], [[[False, False, False, True]]]])
+    found = cut_regions(patch_regions((1, 4), 2), tumour)
+    assert found[:, 0, 0].tolist() == [[1, 0, 2, 2], [0, 0, 2, 3]]
 
 
 def test_patches_tile_the_image():
