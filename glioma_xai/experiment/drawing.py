@@ -15,6 +15,9 @@ from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.layers import Layers, to_layers
 from glioma_xai.visualization.overlays import common_limit, overlay_figure
 
+BEYOND = 2
+"""Slices below and above a tumour that are worth a look."""
+
 
 @dataclass(frozen=True)
 class ShownSlice:
@@ -44,6 +47,7 @@ class ShownCase:
         sides_known: Left and right are known.
         slices: The sample itself, or some slices of a volume from its lowest to its highest.
         main: Position of the slice with most tumour (else most relevance).
+        unit: What relevance is measured in.
     """
 
     subject: str
@@ -52,6 +56,7 @@ class ShownCase:
     sides_known: bool
     slices: Sequence[ShownSlice]
     main: int
+    unit: str = "logit per pixel"
 
     @property
     def name(self) -> str:
@@ -75,6 +80,7 @@ class ShownCase:
             subtitle=self.subtitle,
             sides_known=self.sides_known,
             limit=common_limit([s.relevance for s in self.slices]) if several else None,
+            unit=self.unit,
         )
 
     def layers(self) -> Layers:
@@ -110,6 +116,7 @@ def show_cases(
     )
     target = attribution.measured_target(batch["label"])
     probabilities, maps = logits.softmax(dim=1).cpu(), relevance.detach().cpu()
+    unit = "logit per voxel" if batch["image"].ndim == 5 else "logit per pixel"
     cases = []
     for i, subject in enumerate(batch["subject_id"]):
         shown, main = _slices_of(
@@ -125,7 +132,7 @@ def show_cases(
             f"{named}, predicted {classes[guess]} ({100 * float(probabilities[i, guess]):.0f} %); "
             f"relevance of {target} by {attribution.composite}"
         )
-        cases.append(ShownCase(subject, subtitle, modalities, sides, shown, main))
+        cases.append(ShownCase(subject, subtitle, modalities, sides, shown, main, unit))
     return cases
 
 
@@ -139,7 +146,8 @@ def _slices_of(
     weight = relevance.abs().sum(dim=0) if known is None else lesion.nan_to_num(0.0)[0]
     main = int(weight.sum(dim=(0, 1)).argmax())
     extent = (image != 0).any(dim=0) if known is None or not known.nan_to_num(0.0).any() else weight
-    levels = levels_around(main, (extent.sum(dim=(0, 1)) > 0).nonzero()[:, 0].tolist(), most)
+    inside = (extent.sum(dim=(0, 1)) > 0).nonzero()[:, 0].tolist()
+    levels = levels_around(main, inside, most=most, depth=image.shape[-1])
     shown = [
         ShownSlice(
             level,
@@ -152,20 +160,22 @@ def _slices_of(
     return shown, levels.index(main)
 
 
-def levels_around(main: int, inside: Sequence[int], most: int) -> list[int]:
-    """Slices to look at: some from the first to the last of a structure, and the main one.
+def levels_around(main: int, inside: Sequence[int], *, most: int, depth: int) -> list[int]:
+    """Slices to look at: some from just below to just above a structure, and the main one.
 
     Args:
         main: Slice that is always among them.
         inside: Slices that the structure reaches.
         most: How many at most.
+        depth: Slices of the volume.
 
     Returns:
         Slices in rising order.
     """
     if most < 2 or not inside:
         return [main]
-    spread = np.linspace(min(inside), max(inside), most).round().astype(int).tolist()
+    lowest, highest = max(0, min(inside) - BEYOND), min(depth - 1, max(inside) + BEYOND)
+    spread = np.linspace(lowest, highest, most).round().astype(int).tolist()
     spread[int(np.argmin([abs(level - main) for level in spread]))] = main
     return sorted(set(spread))
 

@@ -30,7 +30,7 @@ def overlay_figure(
     subtitle: str = "",
     sides_known: bool = True,
     limit: float | None = None,
-    unit: str = "logit",
+    unit: str = "logit per pixel",
 ) -> Figure:
     """Anatomy above, relevance on it below, one column a modality and one for their sum.
 
@@ -246,7 +246,7 @@ def _draw_scale(figure: Figure, limit: float, unit: str, robust: str) -> None:
     axis.set_title("for", fontsize=9, color=INK)
     axis.set_xlabel("against", fontsize=9, color=INK)
     factor = f"1e{power} " if power else ""
-    label = f"relevance [{factor}{unit} per pixel]{robust}"
+    label = f"relevance [{factor}{unit}]{robust}"
     line = figure.text(0.985, 0.46, label, rotation=90, ha="center", va="center")
     line.set(fontsize=8, color=INK, parse_math=False)
 
