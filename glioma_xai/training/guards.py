@@ -185,7 +185,7 @@ def require_finite(losses: Mapping[str, Tensor]) -> None:
         NumericsError: With the parts.
     """
     if not _everywhere(losses["loss"].isfinite()):
-        parts = ", ".join(f"{name}={float(value):.4g}" for name, value in losses.items())
+        parts = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in losses.items())
         raise NumericsError(
             f"training: expected a finite loss, found {parts}. Lower optimizer.lr or "
             "loss.guidance_weight, or set trainer.gradient_clip_val."
