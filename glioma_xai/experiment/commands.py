@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from glioma_xai.config import check_config, compose_config
 from glioma_xai.errors import CohortError, ConfigError
@@ -14,7 +13,7 @@ from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, v
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits, read_iou_threshold, read_validation
 from glioma_xai.experiment.saved import load_module, open_run
-from glioma_xai.records import SPLITS, Split
+from glioma_xai.records import SPLITS
 
 
 def command_options(
@@ -66,7 +65,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         saved.config,
         data=data,
         module=module,
-        splits=cast("tuple[Split, ...]", asked),
+        splits=asked,
         epoch=epoch,
         validation=read_validation(folder) if chosen else None,
         iou_threshold=read_iou_threshold(folder) if chosen else math.nan,
@@ -74,7 +73,11 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
     output = Path(own["output"] or folder / "evaluations" / stamp)
-    summary = write_results(results, saved.config, data=data, module=module, folder=output)
+    if saved.other_data:
+        results = results.with_training(data="other than the run's own")
+    summary = write_results(
+        results, saved.config, data=data, module=module, folder=output, run=folder
+    )
     print(headline(summary, split=split))
     print(f"report: {output / 'report.html'}")
 

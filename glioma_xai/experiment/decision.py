@@ -9,7 +9,11 @@ import pandas as pd
 
 from glioma_xai.experiment.evaluation import patient_table, probabilities_of
 from glioma_xai.experiment.scores import Fields
-from glioma_xai.metrics.functional.calibration import apply_temperature, fit_temperature
+from glioma_xai.metrics.functional.calibration import (
+    apply_temperature,
+    calibration_bins,
+    fit_temperature,
+)
 from glioma_xai.metrics.functional.classification import (
     classification_intervals,
     expected_calibration_error,
@@ -114,6 +118,30 @@ def score_decision(
                 seed=seed,
             )
             found[f"{level}_{name}"] = asdict(interval)
+    return found
+
+
+def bins_of(
+    decision: Decision, table: pd.DataFrame, classes: Sequence[str]
+) -> dict[str, list[dict[str, float]]]:
+    """Confidence and accuracy bin by bin, of slices and of patients, before and after temperature.
+
+    Args:
+        decision: From other patients than the table's.
+        table: One row a sample.
+        classes: Names.
+
+    Returns:
+        ``<level>`` and ``<level>_after_temperature`` to the bins that hold a prediction.
+    """
+    versions = {"": table}
+    if not np.isnan(decision.temperature):
+        versions["_after_temperature"] = _tempered(table, decision.temperature, classes)
+    found = {}
+    for words, rows in versions.items():
+        for level, samples in (("slice", rows), ("patient", patient_table(rows, classes))):
+            bins = calibration_bins(probabilities_of(samples, classes), samples["label"].to_numpy())
+            found[f"{level}{words}"] = [asdict(one) for one in bins if one.count]
     return found
 
 

@@ -31,6 +31,7 @@ RELEVANCE_SCORES = (
     "outside_brain",
     "lesion_share",
 )
+TUMOUR = "tumour_pixels"
 OF_PREDICTION = "of_predicted_"
 """Prefix of scores of the relevance of the predicted class; they do not look at the label."""
 _JUDGED = (
@@ -146,6 +147,7 @@ def _rows(
             "slice": batch["slice_index"].numpy(),
             "site": batch["site"],
             "label": batch["label"].numpy(),
+            TUMOUR: _tumour_pixels(batch["lesion_mask"]),
         }
     )
     for position, name in enumerate(classes):
@@ -155,6 +157,13 @@ def _rows(
     for name in (*known, *(name for name in scores if name not in known)):
         frame[name] = scores[name].numpy()
     return frame
+
+
+def _tumour_pixels(lesion_mask: Tensor) -> Array:
+    """Size of each sample's tumour; NaN where it has no mask."""
+    pixels = (lesion_mask > 0.5).flatten(1).sum(dim=1).double()
+    unknown = lesion_mask.isnan().flatten(1).all(dim=1)
+    return np.asarray(pixels.masked_fill(unknown, torch.nan).numpy())
 
 
 def relevance_scores_in(table: pd.DataFrame) -> list[str]:
@@ -183,6 +192,7 @@ def patient_table(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     for position, name in enumerate(classes):
         frame[f"probability_{name}"] = grouped.probabilities[:, position]
     frame["prediction"] = predict(grouped.probabilities)
-    for name in (*relevance_scores_in(table), *prediction_scores_in(table)):
+    size = [TUMOUR] if TUMOUR in table else []
+    for name in (*size, *relevance_scores_in(table), *prediction_scores_in(table)):
         frame[name] = table.groupby("patient")[name].mean().loc[frame["patient"]].to_numpy()
     return frame

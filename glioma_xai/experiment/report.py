@@ -49,16 +49,27 @@ def write_results(
     data: GliomaDataModule,
     module: GuidedClassifier,
     folder: Path,
+    run: Path | None = None,
 ) -> dict[str, Any]:
-    """Write everything that a run leaves behind, the report last; return the summary."""
+    """Write everything that a run leaves behind, the report last; return the summary.
+
+    Args:
+        results: Of the run.
+        config: Of the run.
+        data: That was evaluated.
+        module: The network.
+        folder: Where to write.
+        run: The run's folder, if that is another one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    run = run or folder
     split = results.split
     table = results.tables[split]
     pictures = draw_test_cases(
         module, data, table, split=split, count=config.overlays, folder=folder / "relevance" / split
     )
     save_maps(module, data, split=split, path=folder / "relevance" / split / "maps.npz")
-    content = write_tables(results, config, data=data, folder=folder)
+    content = write_tables(results, config, data=data, folder=folder, run=run)
     right, wrong = _cases(table, pictures, data.classes)
     drift = content["drift"]
     report = RunReport(
@@ -67,7 +78,7 @@ def write_results(
         classes=list(data.classes),
         settings=public_settings(config),
         levels=_levels(results, data.classes),
-        history=_history(folder / "metrics.csv"),
+        history=_history(run / "metrics.csv"),
         selected_epoch=results.epoch,
         shortcut=behaviour_rows(results),
         shortcut_name=str(config.data.get("shortcut", "none")).replace("_", " "),
@@ -77,7 +88,9 @@ def write_results(
         tables=further_tables(results),
         left_out=[_without_folders(problem, config) for problem in data.left_out],
         versions=versions(),
-        reproduce=[f"python -m glioma_xai.evaluate run=<folder>/{folder.resolve().name}"],
+        reproduce=[
+            f"python -m glioma_xai.evaluate run=<folder>/{run.resolve().name} split={split}"
+        ],
         facts=_facts(results),
         notes=[_NOTE, drift["words"]] if drift and drift["lost"] > TOLERATED_DROP else [_NOTE],
         right_cases=right,
@@ -113,6 +126,8 @@ def _facts(results: RunResults) -> dict[str, str]:
     """What a reader wants to know of the training, in words."""
     training = results.training
     facts = {"epoch": f"{results.epoch}, counted from 0"} if results.epoch >= 0 else {}
+    if "data" in training:
+        facts["data"] = str(training["data"])
     if "selected_by" in training:
         facts["chosen by"] = f"{training['selected_by']} ({training['selection_score']:.3f})"
     if "wall_seconds" in training:

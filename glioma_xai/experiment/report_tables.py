@@ -58,7 +58,8 @@ def behaviour_notes(results: RunResults) -> list[str]:
 
 def further_tables(results: RunResults) -> list[ScoreTable]:
     """Threshold, calibration, sites, reliability, faithfulness: those that there are."""
-    tables = [_threshold(results), _calibration(results), _sites(results), *_reliability(results)]
+    tables = [_threshold(results), _calibration(results), *_groups(results)]
+    tables += _reliability(results)
     if results.faithfulness is not None:
         tables += _faithfulness(results.faithfulness)
     return [table for table in tables if table is not None]
@@ -99,29 +100,51 @@ def _calibration(results: RunResults) -> ScoreTable:
         for key, words in (("ece", ""), ("ece_after_temperature", ", after temperature"))
         if f"{level}_{key}" in results.decided
     }
-    return ScoreTable("Calibration", f"{text} {decision.note}".strip(), rows, "probabilities")
+    curves: dict[str, tuple[list[float], list[float]]] = {"as it should be": ([0, 1], [0, 1])}
+    for words in ("", "_after_temperature"):
+        bins = results.bins.get(f"slice{words}", [])
+        if len(bins) > 1:
+            curves[f"slices{words.replace('_', ' ')}"] = (
+                [one["confidence"] for one in bins],
+                [one["accuracy"] for one in bins],
+            )
+    chart = line_chart(curves, "mean confidence of a bin", "accuracy") if len(curves) > 1 else ""
+    return ScoreTable(
+        "Calibration", f"{text} {decision.note}".strip(), rows, "probabilities", chart=chart
+    )
 
 
-def _sites(results: RunResults) -> ScoreTable | None:
+def _groups(results: RunResults) -> list[ScoreTable]:
     groups: Any = results.groups
-    if not groups:
-        return None
-    rows = {
-        f"{site} ({scores['accuracy']['samples']} patients)": {
-            name: estimate(scores[name])
-            for name in ("accuracy", "sensitivity", "specificity")
-            if name in scores
+    found = []
+    for key, worst_key, title, row, small in (
+        ("sites", "worst", "By site", "site", "No site has the five patients that this needs."),
+        (
+            "tumour_size",
+            "worst_tumour_size",
+            "By size of the tumour",
+            "tumour, below the median or from it on",
+            "Neither half has the five patients that this needs.",
+        ),
+    ):
+        if key not in groups:
+            continue
+        rows = {
+            f"{group} ({scores['accuracy']['samples']} patients)": {
+                name: estimate(scores[name])
+                for name in ("accuracy", "sensitivity", "specificity")
+                if name in scores
+            }
+            for group, scores in groups[key].items()
         }
-        for site, scores in groups["sites"].items()
-    }
-    text = "No site has the five patients that a comparison needs."
-    if groups["worst"] is not None:
-        worst = groups["worst"]
-        text = (
-            f"Lowest accuracy: {worst['site']}, {_range(estimate(worst))}. The lowest of several "
-            "small groups is low by chance alone: read its interval."
-        )
-    return ScoreTable("By site", text, rows, "site")
+        text, worst = small, groups[worst_key]
+        if worst is not None:
+            text = (
+                f"Lowest accuracy: {worst['group']}, {_range(estimate(worst))}. The lowest of "
+                "several small groups is low by chance alone: read its interval."
+            )
+        found.append(ScoreTable(title, text, rows, row))
+    return found
 
 
 def _reliability(results: RunResults) -> list[ScoreTable]:

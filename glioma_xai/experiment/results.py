@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.experiment.behaviour import Behaviour, drift_of, measure_behaviour
-from glioma_xai.experiment.decision import Decision, decide, score_decision
+from glioma_xai.experiment.decision import Decision, bins_of, decide, score_decision
 from glioma_xai.experiment.evaluation import patient_table, predict_table
 from glioma_xai.experiment.faithfulness import Faithfulness, measure_faithfulness
 from glioma_xai.experiment.lifecycle import versions, write_json
@@ -39,7 +39,8 @@ class RunResults:
         behaviour: The same samples under conditions.
         decision: Threshold and temperature that validation chose.
         decided: Scores at that threshold, and calibration before and after.
-        groups: Scores by site; empty if fewer than two are known.
+        bins: Confidence and accuracy bin by bin.
+        groups: Scores by site and by size of the tumour; without what is not known.
         iou_threshold: Share of a map's highest pixel that validation chose for its overlap with
             the tumour; NaN if it could not be chosen.
         reliability: Level to the reliability of each prediction.
@@ -54,6 +55,7 @@ class RunResults:
     behaviour: Behaviour
     decision: Decision
     decided: Mapping[str, Fields]
+    bins: Mapping[str, list[dict[str, float]]]
     groups: Mapping[str, object]
     reliability: Mapping[str, Reliability]
     iou_threshold: float = math.nan
@@ -129,6 +131,7 @@ def evaluate_splits(
         decided=score_decision(
             decision, rows, classes=data.classes, resamples=resamples, seed=seed
         ),
+        bins=bins_of(decision, rows, data.classes),
         groups=score_groups(rows, classes=data.classes, resamples=resamples, seed=seed),
         reliability=judge_predictions(
             known, rows, classes=data.classes, resamples=resamples, seed=seed
@@ -186,10 +189,17 @@ def read_iou_threshold(run: Path) -> float:
 
 
 def summary(
-    results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path
+    results: RunResults, config: DictConfig, *, data: GliomaDataModule, run: Path
 ) -> dict[str, Any]:
-    """The content of ``summary.json``."""
-    behaviour, drift = results.behaviour, drift_of(folder / "metrics.csv")
+    """The content of ``summary.json``.
+
+    Args:
+        results: Of the run.
+        config: Of the run.
+        data: That was evaluated.
+        run: The run's folder, whose ``metrics.csv`` tells the drift over its epochs.
+    """
+    behaviour, drift = results.behaviour, drift_of(run / "metrics.csv")
     relevance = results.relevance[results.split]
     return {
         "name": config.name,
@@ -211,6 +221,7 @@ def summary(
         "verdict": asdict(judge(behaviour.scores, behaviour.gaps, relevance)),
         "drift": None if drift is None else asdict(drift),
         "decision": asdict(results.decision) | {results.split: results.decided},
+        "calibration_bins": results.bins,
         "iou_threshold": results.iou_threshold,
         "groups": results.groups,
         "reliability": {
@@ -224,12 +235,12 @@ def summary(
 
 
 def write_tables(
-    results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path
+    results: RunResults, config: DictConfig, *, data: GliomaDataModule, folder: Path, run: Path
 ) -> dict[str, Any]:
-    """Write ``predictions.csv`` and ``summary.json``; return the summary."""
+    """Write ``predictions.csv`` and ``summary.json`` into the folder; return the summary."""
     part = folder / "predictions.part"
     predictions(results, data.classes).to_csv(part, index=False, float_format="%.9g")
     part.replace(folder / "predictions.csv")
-    content = summary(results, config, data=data, folder=folder)
+    content = summary(results, config, data=data, run=run)
     write_json(folder / "summary.json", content)
     return content

@@ -1,7 +1,7 @@
 """A finished run read back: its config, its data or other data, its network."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +11,7 @@ from glioma_xai.config import check_config, compose_config, known_keys, nearest
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError, RunError
 from glioma_xai.experiment import instantiate
-from glioma_xai.experiment.checkpoints import load_checkpoint
+from glioma_xai.experiment.checkpoints import BEST, load_checkpoint
 from glioma_xai.training.module import GuidedClassifier
 
 # what a network was trained for; other data must be brought into the same form
@@ -34,11 +34,13 @@ class SavedRun:
         folder: Its folder.
         config: The config that it was trained with, ``data`` possibly replaced.
         other_data: Whether ``data`` differs from the run's own.
+        form: ``modalities`` and ``classes`` that the network was trained for.
     """
 
     folder: Path
     config: DictConfig
     other_data: bool
+    form: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
@@ -86,6 +88,7 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
         raise ConfigError(f"{key}: not a key of this command. {nearest(key, known_keys('train'))}")
     if not wanted:
         return SavedRun(folder, config, other_data=False)
+    form = {key: [str(name) for name in config.data[key]] for key in ("modalities", "classes")}
     if any(word.startswith("data=") for word in wanted):
         fresh = compose_config("train", wanted).data
         given = {word.partition("=")[0].removeprefix("data.") for word in wanted}
@@ -99,7 +102,7 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
     else:
         _change_data(config, wanted)
     check_config(config)
-    return SavedRun(folder, config, other_data=True)
+    return SavedRun(folder, config, other_data=True, form=form)
 
 
 def _change_data(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -112,19 +115,27 @@ def _change_data(config: DictConfig, overrides: Sequence[str]) -> None:
             raise ConfigError(f"{key}: {error}") from error
 
 
-def load_module(saved: SavedRun, data: GliomaDataModule) -> tuple[GuidedClassifier, int]:
-    """The trained network for data that is set up, and the epoch that validation chose.
+def load_module(
+    saved: SavedRun, data: GliomaDataModule, *, checkpoint: str = BEST
+) -> tuple[GuidedClassifier, int]:
+    """The trained network for data that is set up, and the epoch of its weights.
+
+    Args:
+        saved: The run.
+        data: Set up.
+        checkpoint: ``best``, which validation chose, ``last``, or ``pareto/<epoch>``.
 
     Raises:
         CohortError: If the data has other channels, classes or sizes than the network.
         RunError: If the checkpoint is missing, broken, or of another network.
     """
-    checkpoint = load_checkpoint(saved.folder)
+    _require_form(saved, data)
+    content = load_checkpoint(saved.folder, name=checkpoint)
     model = instantiate.build_model(
         saved.config, input_shape=data.input_shape, classes=len(data.classes)
     )
     module = instantiate.build_module(saved.config, data=data, model=model)
-    weights = checkpoint["state_dict"]
+    weights = content["state_dict"]
     expected = {name: tuple(v.shape) for name, v in module.state_dict().items()}
     found = {name: tuple(v.shape) for name, v in weights.items()}
     differing = sorted(k for k in expected.keys() | found if expected.get(k) != found.get(k))
@@ -141,4 +152,20 @@ def load_module(saved: SavedRun, data: GliomaDataModule) -> tuple[GuidedClassifi
         )
     module.load_state_dict(weights)
     module.eval()
-    return module, int(checkpoint["epoch"])
+    return module, int(content["epoch"])
+
+
+def _require_form(saved: SavedRun, data: GliomaDataModule) -> None:
+    """Refuse other data whose channels or classes are not those of the network, by their names."""
+    found = {"modalities": list(data.modalities), "classes": list(data.classes)}
+    for key, expected in saved.form.items():
+        if list(expected) != found[key]:
+            raise CohortError(
+                f"data.{key}: expected {list(expected)}, which the network was trained for, found "
+                f"{found[key]}. Leave data.{key} out, which keeps the run's; "
+                + (
+                    "name the classes of the data by data.label_map."
+                    if key == "classes"
+                    else "the data must have these sequences."
+                )
+            )

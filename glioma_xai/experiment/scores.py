@@ -8,7 +8,12 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from glioma_xai.experiment.evaluation import patient_table, probabilities_of, relevance_scores_in
+from glioma_xai.experiment.evaluation import (
+    TUMOUR,
+    patient_table,
+    probabilities_of,
+    relevance_scores_in,
+)
 from glioma_xai.metrics.functional.classification import classification_intervals
 from glioma_xai.metrics.functional.intervals import Array, PairedTest, bootstrap_interval
 from glioma_xai.metrics.functional.subgroups import scores_by_group, worst_group
@@ -70,33 +75,55 @@ def _weighted_mean(values: Array, weights: Array) -> Array:
 def score_groups(
     table: pd.DataFrame, *, classes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, object]:
-    """Scores by patient for each site, and the site with the lowest accuracy.
+    """Scores by patient for each site and for small and large tumours, and the lowest accuracy.
 
     Returns:
-        ``sites`` to site to score to interval, and ``worst``: site, score and interval, None if no
-        site is large enough. Empty if fewer than two sites are known.
+        ``sites`` to site to score to interval, and ``worst``: group, score and interval, None if no
+        site is large enough; left out if fewer than two sites are known. ``tumour_size`` and
+        ``worst_tumour_size`` are the same for tumours below the patients' median and from it on;
+        left out without masks.
     """
     patients = patient_table(table, classes)
-    if patients["site"].nunique() < 2:
-        return {}
+    found: dict[str, object] = {}
+    if patients["site"].nunique() >= 2:
+        found["sites"], found["worst"] = _by_group(
+            patients, list(patients["site"]), classes=classes, resamples=resamples, seed=seed
+        )
+    sizes = patients[TUMOUR] if TUMOUR in patients else pd.Series(dtype=float)
+    if sizes.nunique() >= 2:
+        known = sizes.notna()
+        names = np.where(sizes[known] < sizes.median(), "small", "large")
+        found["tumour_size"], found["worst_tumour_size"] = _by_group(
+            patients[known], names.tolist(), classes=classes, resamples=resamples, seed=seed
+        )
+    return found
+
+
+def _by_group(
+    patients: pd.DataFrame,
+    groups: Sequence[str],
+    *,
+    classes: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Fields]], dict[str, object] | None]:
+    """Scores of each group, and which has the lowest accuracy."""
     scores = scores_by_group(
         probabilities_of(patients, classes),
         patients["label"].to_numpy(),
         list(patients["patient"]),
-        list(patients["site"]),
+        groups,
         resamples=resamples,
         seed=seed,
     )
     worst = worst_group(scores, "accuracy")
-    return {
-        "sites": {
-            site: {name: asdict(interval) for name, interval in found.items()}
-            for site, found in scores.items()
-        },
-        "worst": None
-        if worst is None
-        else {"site": worst[0], "score": "accuracy", **asdict(worst[1])},
+    fields = {
+        group: {name: asdict(interval) for name, interval in found.items()}
+        for group, found in scores.items()
     }
+    if worst is None:
+        return fields, None
+    return fields, {"group": worst[0], "score": "accuracy", **asdict(worst[1])}
 
 
 def paired(test: PairedTest, samples: int) -> Fields:

@@ -50,6 +50,8 @@ def test_evaluate_learns_from_the_run_s_validation(
     result = cli("evaluate", f"run={smoke_run}", f"output={tmp_path}", "faithfulness=true")
     assert result.returncode == 0, result.stderr
     first, again = summary_of(smoke_run), summary_of(tmp_path)
+    assert again["drift"] == first["drift"]
+    assert set(again["groups"]) >= {"sites", "tumour_size"}
     for key in ("decision", "reliability"):
         assert _close(first[key], again[key]), key
     assert again["relevance"]["test"] == first["relevance"]["test"]
@@ -62,6 +64,7 @@ def test_evaluate_learns_from_the_run_s_validation(
     assert first["faithfulness"] is None
     page = (tmp_path / "report.html").read_text()
     assert "Faithfulness: shuffled weights" in page
+    assert f"run=&lt;folder&gt;/{smoke_run.name} split=test" in page
     assert str(tmp_path.parent) not in page
     assert str(smoke_run.parent.parent) not in page
 

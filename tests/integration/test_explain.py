@@ -96,7 +96,7 @@ def test_similar_training_patients_are_named(
         (["similar=1", "layer=relu9"], ConfigError, "layer: expected one of conv1"),
         (["compare=[nowhere]"], RunError, "nowhere: expected a run folder"),
         (["compare=[{run}]"], ConfigError, "found one of them twice"),
-        (["data.modalities=[t1]"], CohortError, "expected a checkpoint with"),
+        (["data.modalities=[t1]"], CohortError, "data.modalities: expected ['t2'"),
         (["subject={patient}x"], CohortError, "nearest: {patient}"),
     ],
 )

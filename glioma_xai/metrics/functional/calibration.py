@@ -1,5 +1,7 @@
 """Probabilities that mean what they say: temperature scaling fitted on validation data."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
@@ -8,6 +10,48 @@ from scipy.special import log_softmax, softmax
 from glioma_xai.metrics.functional.intervals import Array
 
 BOUNDS = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions of about the same confidence.
+
+    Args:
+        low: Lower end of the bin.
+        high: Upper end.
+        count: Predictions in it.
+        confidence: Their mean confidence; NaN if there are none.
+        accuracy: Share of them that is right; NaN if there are none.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def calibration_bins(
+    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+) -> list[CalibrationBin]:
+    """What the expected calibration error is the mean of: confidence and accuracy, bin by bin.
+
+    Args:
+        probabilities: (N, K).
+        labels: Class index, (N,).
+        bins: Of equal width in (0, 1], each closed at its upper end.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    confidence = rows.max(axis=1)
+    correct = rows.argmax(axis=1) == np.asarray(labels)
+    found = []
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = (np.ceil(confidence * bins).astype(int) - 1).clip(0, bins - 1) == number
+        count = int(inside.sum())
+        means = (confidence[inside].mean(), correct[inside].mean()) if count else (np.nan, np.nan)
+        found.append(CalibrationBin(low, high, count, float(means[0]), float(means[1])))
+    return found
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glioma_xai.experiment.decision import decide, score_decision
+from glioma_xai.experiment.decision import bins_of, decide, score_decision
 from glioma_xai.experiment.evaluation import PREDICTION_SCORES
 from glioma_xai.experiment.reliability import judge_predictions
 from glioma_xai.experiment.report_tables import estimate
@@ -107,10 +107,38 @@ def test_sites_are_scored_apart_and_the_worst_is_named() -> None:
     labels = [0, 0, 1, 1] * 3
     groups = score_groups(table(probabilities, labels), classes=CLASSES, resamples=20, seed=0)
     assert groups["sites"]["Site0"]["accuracy"]["value"] == 1.0  # type: ignore[index]
-    assert groups["worst"]["site"] == "Site1"  # type: ignore[index]
+    assert groups["worst"]["group"] == "Site1"  # type: ignore[index]
     assert groups["worst"]["value"] == 0.0  # type: ignore[index]
     alone = table([0.1], [0])
     assert score_groups(alone, classes=CLASSES, resamples=20, seed=0) == {}
+
+
+def test_small_and_large_tumours_are_scored_apart() -> None:
+    rows = table([0.1, 0.9, 0.9, 0.1] * 3, [0, 0, 1, 1] * 3).assign(site="")
+    rows["tumour_pixels"] = np.where(rows["prediction"] == rows["label"], 50.0, 9.0)
+    rows.loc[rows.index[-1], "tumour_pixels"] = np.nan  # a wrong one, without a mask
+    groups = score_groups(rows, classes=CLASSES, resamples=20, seed=0)
+    assert set(groups) == {"tumour_size", "worst_tumour_size"}
+    assert groups["tumour_size"]["large"]["accuracy"]["value"] == 1.0  # type: ignore[index]
+    assert groups["tumour_size"]["small"]["accuracy"]["samples"] == 5  # type: ignore[index]
+    assert groups["worst_tumour_size"]["group"] == "small"  # type: ignore[index]
+
+
+def test_bins_show_what_calibration_error_is_the_mean_of() -> None:
+    rng = np.random.default_rng(0)
+    rows = table(rng.uniform(size=60).tolist(), rng.integers(2, size=60).tolist(), slices=2)
+    decision = decide(rows, CLASSES)
+    bins = bins_of(decision, rows, CLASSES)
+    scores = score_decision(decision, rows, classes=CLASSES, resamples=20, seed=0)
+    for key, name in (
+        ("slice", "slice_ece"),
+        ("patient_after_temperature", "patient_ece_after_temperature"),
+    ):
+        found = bins[key]
+        count = sum(one["count"] for one in found)
+        error = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in found)
+        assert error / count == pytest.approx(scores[name]["value"])
+        assert all(one["low"] < one["confidence"] <= one["high"] for one in found)
 
 
 def test_validation_rows_are_read_back_with_ids_as_they_are(tmp_path) -> None:
