@@ -1,10 +1,12 @@
 """One call of a layer as its rule sees it: what it read and what it put out."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import Protocol, cast
 
 from torch import Tensor
 
 from glioma_xai.attribution.batchnorm import Affine
+from glioma_xai.attribution.shares import Contraction, Division
 from glioma_xai.attribution.stabilizer import Sign, Stabilizer
 
 
@@ -20,7 +22,7 @@ class Rule(Protocol):
         """True if the backward pass carries coefficients, False if it carries relevance."""
 
 
-class Call:
+class Call(ABC):
     """One call of a layer, active as long as its rule's composite is in place.
 
     Args:
@@ -31,8 +33,9 @@ class Call:
 
     def __init__(self, rule: Rule, *, values: Tensor, output: Tensor) -> None:
         self.rule = rule
-        self.values = values
-        self._written = output
+        self.rectified: Tensor | None = None  # until release(), part of a cycle
+        self._values: Tensor | None = values
+        self._written: Tensor | None = output
         self._version = output._version
 
     @property
@@ -41,28 +44,80 @@ class Call:
         return not self.rule.closed
 
     @property
+    def values(self) -> Tensor:
+        """What the layer read."""
+        return kept(self._values)
+
+    @property
     def output(self) -> Tensor:
         """The output; computed anew if a later step has overwritten it in place."""
-        if self._written._version == self._version:
-            return self._written
-        return self._respond_again()
+        if self._written is None and self.rectified is not None:
+            return self.rectified
+        written = kept(self._written)
+        return written if written._version == self._version else self._respond_again()
+
+    def rectify(self, rectified: Tensor) -> None:
+        """Use what a ReLU made of the output, the only place where it has a coefficient."""
+        if self.rule.coefficients:
+            self.rectified = rectified
+            if not self.rule.stabilizer.relative:  # the mean |output| needs all of it
+                self._written = None
+
+    def release(self) -> None:
+        """Let go of all tensors: the relevance pass is over."""
+        self._values = self._written = self.rectified = None
+
+    def division(self, response: Tensor | None = None, *, sign: Sign = 0) -> Division | None:
+        """Return how the output's coefficients become shares; None if they are not fused.
+
+        Args:
+            response: The denominator, as large as the output; None for the output itself.
+            sign: Of every response, where it is known.
+        """
+        if not self.rule.coefficients:
+            return None
+        carrier = self.output if self.rectified is None else self.rectified
+        if response is not None and response.shape != carrier.shape:
+            return None
+        epsilon = self.rule.stabilizer.amount(self.output if response is None else response)
+        if response is None and self.rectified is not None:
+            sign = 1
+        return Division(carrier, carrier.detach(), response, epsilon, sign)
 
     def shares(self, gradient: Tensor, response: Tensor | None = None, *, sign: Sign = 0) -> Tensor:
         """Return the output's relevance per unit of ``response``.
 
         Args:
             gradient: What the backward pass carries.
-            response: The denominator, as large as the output; None for the output itself.
+            response: The denominator, or one that broadcasts; None for the output itself.
             sign: Of every response, where it is known.
         """
+        division = self.division(response, sign=sign)
+        if division is not None:
+            return division.scale(gradient)
         output = self.output
-        response = output if response is None else response
-        if self.rule.coefficients:
-            return self.rule.stabilizer.scale(gradient, output, response, sign=sign)
-        return self.rule.stabilizer.divide(gradient, response)
+        relevance = gradient * output if self.rule.coefficients else gradient
+        return self.rule.stabilizer.divide(relevance, output if response is None else response)
+
+    def total(self, gradient: Tensor, groups: int) -> Tensor:
+        """Return the relevance of all output channels of a group together, (B, groups, ...)."""
+        if not self.rule.coefficients:
+            return gradient.view(len(gradient), groups, -1, *gradient.shape[2:]).sum(2)
+        carrier = self.output if self.rectified is None else self.rectified
+        return cast(Tensor, Contraction.apply(gradient, carrier, carrier.detach(), groups))
+
+    @abstractmethod
+    def propagate(self, gradient: Tensor) -> Tensor:
+        """Return what the source receives."""
 
     def _respond_again(self) -> Tensor:
-        raise NotImplementedError
+        raise RuntimeError(f"{type(self).__name__} keeps an output that nothing may overwrite")
+
+
+def kept(tensor: Tensor | None) -> Tensor:
+    """Return a tensor that the call has not let go of."""
+    assert tensor is not None, "the relevance pass of this call is over"
+    return tensor
 
 
 class NormCall(Call):

@@ -5,18 +5,20 @@ relevance, like Zennit's own. In a composite of ours it carries coefficients (se
 folds BatchNorm in.
 """
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 from torch import Tensor, nn
 from zennit.core import Hook, RemovableHandle, RemovableHandleList
 
+from glioma_xai.attribution.calls import Call
 from glioma_xai.attribution.layer_call import LayerCall
 from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.attribution.tape import Origin, Tape, relay
 from glioma_xai.errors import CompatibilityError
 
 
-class LiveHook(Hook):
+class LiveHook(Hook, ABC):
     """A hook that replaces its layer's output by a relay and leaves no backward hooks.
 
     Args:
@@ -52,9 +54,15 @@ class LiveHook(Hook):
         self.closed = True
         super().remove()
 
+    @abstractmethod
     def replace(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Return what takes the place of the layer's output."""
-        raise NotImplementedError
+
+    def relay(self, call: Call, output: Tensor, source: Tensor) -> Tensor:
+        """Return the values of ``output``, whose relevance ``call`` sends to ``source``."""
+        if self.tape is not None:
+            self.tape.calls.append(call)
+        return relay(call, output, source)
 
     def origin(self, tensor: Tensor) -> Origin:
         """Return what is known of a tensor; nothing in a composite that is not ours."""
@@ -106,11 +114,11 @@ class WeightRule(LiveHook):
                 f"the image: expected that of {self.name or 'its layer'}, got one that reads "
                 f"another layer's output. Give it the epsilon, zplus, alphabeta or gamma rule."
             )
-        replaced = relay(call, output, call.source)
+        replaced = self.relay(call, output, call.source)
         if self.tape and flat:
             self.tape.mark(replaced, Origin(layer=call))
         return replaced
 
+    @abstractmethod
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values, or their relevance."""
-        raise NotImplementedError

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from glioma_xai.attribution.batchnorm import Affine
-from glioma_xai.attribution.calls import Call, Rule, as_channels
+from glioma_xai.attribution.calls import Call, Rule, as_channels, kept
 from glioma_xai.attribution.layers import LinearMap
 from glioma_xai.attribution.provenance import is_nonnegative
+from glioma_xai.attribution.stabilizer import Sign
 from glioma_xai.attribution.tape import FoldedNorm
 
 
@@ -54,7 +55,7 @@ class LayerCall(Call):
         self.pixels = pixels
         self._attached = attached
         self._module = module
-        self._read = values
+        self._read: Tensor | None = values
         self._norm = norm
         self._outer: Affine | None = None
         self._nonnegative: bool | None = None
@@ -64,7 +65,7 @@ class LayerCall(Call):
         call = LayerCall(
             self.rule,
             self._module,
-            values=self._read,
+            values=kept(self._read),
             output=output,
             norm=self._norm,
             pixels=self.pixels,
@@ -93,7 +94,7 @@ class LayerCall(Call):
     def _respond_again(self) -> Tensor:
         if self._outer is not None:
             return self._outer.apply()
-        return self.linear.apply(self._read, *self._parameters())
+        return self.linear.apply(kept(self._read), *self._parameters())
 
     def weight(self) -> Tensor:
         """Return the weight with the BatchNorms' scales in it."""
@@ -132,9 +133,34 @@ class LayerCall(Call):
             return self.linear.apply(values, weight, bias)
         return self.linear.apply(values, weight) + bias
 
-    def spread(self, shares: Tensor, weight: Tensor) -> Tensor:
-        """Return weight^T * shares in the shape of the values."""
-        return self.linear.transpose(shares, weight, self.values)
+    def release(self) -> None:
+        """Let go of all tensors: the relevance pass is over."""
+        super().release()
+        self._read = self._attached = self._norm = self._outer = self.pixels = None
+
+    def hand_on(
+        self,
+        gradient: Tensor,
+        weight: Tensor,
+        response: Tensor | None = None,
+        *,
+        sign: Sign = 0,
+        values: Tensor | None = None,
+    ) -> Tensor:
+        """Return weight^T * shares, in the shape of the values.
+
+        Args:
+            gradient: What the backward pass carries.
+            weight: Modified weight, or several side by side.
+            response: The shares' denominator; None for the output itself.
+            sign: Of every response, where it is known.
+            values: What several weights side by side have read, in their place.
+        """
+        like = self.values if values is None else values
+        division = self.division(response, sign=sign) if self.linear.is_convolution else None
+        if division is not None:
+            return division.spread(gradient, weight, like, self.linear)
+        return self.linear.transpose(self.shares(gradient, response, sign=sign), weight, like)
 
     def propagate(self, gradient: Tensor) -> Tensor:
         """Return the source's coefficient, or its relevance where the rule emits that."""
@@ -178,10 +204,13 @@ class SignedValues:
         """Return the response of both."""
         return self._call.respond(self._values, weight, bias)
 
-    def spread(self, shares: Tensor, weight: Tensor) -> Tensor:
+    def hand_on(
+        self, gradient: Tensor, weight: Tensor, response: Tensor, *, sign: Sign = 0
+    ) -> Tensor:
         """Return each value's coefficient, by the weights that it met."""
-        result = self._call.linear.transpose(shares, weight, self._values)
-        if self._call.nonnegative:
+        call = self._call
+        result = call.hand_on(gradient, weight, response, sign=sign, values=self._values)
+        if call.nonnegative:
             return result
         above, below = self._split(result).chunk(2, self._axis)
-        return self._join(torch.where(self._split(self._call.values) > 0, above, below))
+        return self._join(torch.where(self._split(call.values) > 0, above, below))

@@ -1,12 +1,13 @@
 """Weight layers as linear maps of live tensors: W a + b, and its transpose W^T q."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
+from glioma_xai.attribution.batches import Batchable
 from glioma_xai.errors import CompatibilityError
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -23,7 +24,7 @@ class _TransposeContext(FunctionCtx):
     linear: "LinearMap"
 
 
-class _TransposedConvolution(torch.autograd.Function):
+class _TransposedConvolution(Batchable):
     """W^T q with the kernels of a convolution's input gradient, and their kernels backward.
 
     Differentiating ``aten::convolution_backward`` itself costs 2.5 times as much: its double
@@ -31,17 +32,25 @@ class _TransposedConvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: _TransposeContext, shares: Tensor, weight: Tensor, like: Tensor, linear: "LinearMap"
+    def forward(  # type: ignore[override]
+        shares: Tensor, weight: Tensor, like: Tensor, linear: "LinearMap"
     ) -> Tensor:
-        ctx.save_for_backward(shares, weight)
-        ctx.linear = linear
+        """Return the result."""
         return linear.convolution_backward(shares, like, weight, "input")
+
+    @staticmethod
+    def setup_context(  # type: ignore[override]
+        ctx: _TransposeContext, inputs: tuple[Any, ...], output: Tensor
+    ) -> None:
+        """Keep what backward needs."""
+        shares, weight, _, ctx.linear = inputs
+        ctx.save_for_backward(shares, weight)
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: _TransposeContext, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Return the gradients."""
         shares, weight = ctx.saved_tensors
         needs_shares, needs_weight = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         linear = ctx.linear
@@ -52,6 +61,13 @@ class _TransposedConvolution(torch.autograd.Function):
             else None
         )
         return to_shares, to_weight, None, None
+
+    @classmethod
+    def several(cls, inputs: tuple[Any, ...], targets: int) -> Tensor:
+        """Return the result for all targets; the first input holds them as one batch."""
+        shares, weight, like, linear = inputs
+        like = like[:1].expand(len(shares), *like.shape[1:])
+        return super().several((shares, weight, like, linear), targets)
 
 
 class LinearMap:
@@ -124,10 +140,6 @@ class LinearMap:
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
         """Multiply the weights of output channel k by ``scale[k]``."""
         return weight * scale.view(-1, *[1] * (weight.ndim - 1))
-
-    def as_channel(self, vector: Tensor, like: Tensor) -> Tensor:
-        """View a vector of one value a channel so that it adds to ``like``, (B, C, ...)."""
-        return vector.view(1, -1, *[1] * (like.ndim - 2))
 
 
 def _padding(module: Convolution) -> tuple[int, ...]:

@@ -63,6 +63,11 @@ class LiveComposite(Composite):
             self.remove()
             raise
 
+    def remove(self) -> None:
+        """Take all hooks off and let go of the forward pass's tensors."""
+        super().remove()
+        self.tape.release()
+
     def _install(self, model: nn.Module) -> None:
         self.tape = Tape(constant_pixels=self.constant_pixels)
         missing = self.rules.keys() - dict(model.named_modules()).keys()

@@ -1,5 +1,6 @@
-"""What autograd's graph proves about the sign of a tensor."""
+"""What autograd's graph proves about a tensor: its sign, and who reads it."""
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -56,3 +57,29 @@ def _node_is_nonnegative(node: torch.autograd.graph.Node | None) -> bool:
     if NONNEGATIVE_FACTOR in cast(dict[str, bool], node.metadata):
         return _node_is_nonnegative(parents[0])
     return name.startswith(_SIGN_KEEPING) and all(map(_node_is_nonnegative, parents))
+
+
+def read_by_relu_alone(root: Tensor) -> Iterator[tuple[torch.autograd.graph.Node, Tensor]]:
+    """Yield each relay whose output only a ReLU reads, and what that ReLU put out.
+
+    Such an output has a coefficient only where ReLU let it pass; there both hold the same values,
+    so the relay need not keep its own.
+
+    Args:
+        root: The model's output.
+    """
+    readers: dict[torch.autograd.graph.Node, list[torch.autograd.graph.Node]] = {}
+    stack, seen = [root.grad_fn], {root.grad_fn}
+    while stack:
+        node = stack.pop()
+        for parent, _ in node.next_functions if node is not None else ():
+            if parent is None:
+                continue
+            if hasattr(parent, "propagation"):
+                readers.setdefault(parent, []).append(cast(torch.autograd.graph.Node, node))
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    for relay, found in readers.items():
+        if len(found) == 1 and found[0].name().startswith("ReluBackward"):
+            yield relay, cast(Tensor, found[0]._saved_result)  # type: ignore[attr-defined]

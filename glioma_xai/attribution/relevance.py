@@ -184,11 +184,21 @@ class _Explainer:
             seeds = coefficients if live is not None else coefficients * logits
             source = pixels if live is None or live.layer is None else _reading(live)
             several = seeds.ndim == 3
-            passes = [self._pass(logits, source, s) for s in (seeds if several else [seeds])]
+            if several and live is not None:
+                relevance = self._batched_passes(logits, source, seeds)
+            elif several:  # Zennit's own rules cannot be batched
+                relevance = torch.stack([self._pass(logits, source, seed) for seed in seeds])
+            else:
+                relevance = self._pass(logits, source, seeds)
         if live is not None and live.layer is not None and live.multiplies_input:
-            passes = [source * coefficient for coefficient in passes]
-        relevance = torch.stack(passes, dim=1) if several else passes[0]
+            relevance = source * relevance
+        relevance = relevance.movedim(0, 1) if several else relevance
         return _Explanation(logits, relevance, coefficients, source)
+
+    def _batched_passes(self, logits: Tensor, source: Tensor, seeds: Tensor) -> Tensor:
+        """Relevance of several targets, (targets, B, ...), in one pass with a larger batch."""
+        batched = torch.func.vmap(lambda seed: self._pass(logits, source, seed))
+        return batched(seeds)
 
     def _pass(self, logits: Tensor, source: Tensor, seed: Tensor) -> Tensor:
         (result,) = torch.autograd.grad(

@@ -29,7 +29,7 @@ class Epsilon(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
-        return call.spread(call.shares(gradient), call.weight())
+        return call.hand_on(gradient, call.weight())
 
 
 class ZPlus(WeightRule):
@@ -47,7 +47,7 @@ class ZPlus(WeightRule):
         weight, bias, signed = call.weight(), call.bias(), SignedValues(call)
         raising = signed.weight(weight.clamp(min=0), weight.clamp(max=0))
         response = signed.respond(raising, None if bias is None else bias.clamp(min=0))
-        return signed.spread(call.shares(gradient, response, sign=1), raising)
+        return signed.hand_on(gradient, raising, response, sign=1)
 
 
 class AlphaBeta(WeightRule):
@@ -86,13 +86,12 @@ class AlphaBeta(WeightRule):
         above, below = weight.clamp(min=0), weight.clamp(max=0)
         raising = signed.weight(above, below)
         response = signed.respond(raising, None if bias is None else bias.clamp(min=0))
-        raised = signed.spread(call.shares(self.alpha * gradient, response, sign=1), raising)
+        raised = signed.hand_on(gradient, self.alpha * raising, response, sign=1)
         if self.alpha == 1:
             return raised
         lowering = signed.weight(below, above)
         response = signed.respond(lowering, None if bias is None else bias.clamp(max=0))
-        shares = call.shares((1 - self.alpha) * gradient, response, sign=-1)
-        return raised + signed.spread(shares, lowering)
+        return raised + signed.hand_on(gradient, (1 - self.alpha) * lowering, response, sign=-1)
 
 
 class Gamma(WeightRule):
@@ -124,12 +123,11 @@ class Gamma(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the coefficient of the layer's values."""
+        if call.rectified is not None:  # only positive outputs have a coefficient
+            return self._part(call, gradient, max_side=True)
         output = call.output
         own = self._part(call, gradient * (output > 0), max_side=True)
-        rest = gradient * (output < 0)
-        if not bool(rest.detach().any()):  # behind ReLU, no negative output has a coefficient
-            return own
-        return own + self._part(call, rest, max_side=False)
+        return own + self._part(call, gradient * (output < 0), max_side=False)
 
     def _part(self, call: LayerCall, gradient: Tensor, *, max_side: bool) -> Tensor:
         """Coefficients from the outputs of one sign."""
@@ -141,7 +139,7 @@ class Gamma(WeightRule):
         if bias is not None:
             part = bias.clamp(min=0) if max_side else bias.clamp(max=0)
             bias = bias + self.gamma * part
-        return signed.spread(call.shares(gradient, signed.respond(chosen, bias)), chosen)
+        return signed.hand_on(gradient, chosen, signed.respond(chosen, bias))
 
 
 class WSquare(WeightRule):
@@ -160,7 +158,7 @@ class WSquare(WeightRule):
         weight, bias = call.weight().square(), call.bias()
         ones = torch.ones_like(call.values[:1])
         response = call.respond(ones, weight, None if bias is None else bias.square())
-        return call.spread(call.shares(gradient, response), weight)
+        return call.hand_on(gradient, weight, response)
 
 
 class ZBox(WeightRule):
@@ -202,12 +200,8 @@ class ZBox(WeightRule):
         low, high = (_bound(bound, values) for bound in (self.low, self.high))
         floor = call.respond(low, above, None) + call.respond(high, below, None)
         response = call.respond(values, weight, None) - floor
-        shares = call.shares(gradient, response)
-        return (
-            values * call.spread(shares, weight)
-            - low * call.spread(shares, above)
-            - high * call.spread(shares, below)
-        )
+        to_above = (values - low) * call.hand_on(gradient, above, response)
+        return to_above + (values - high) * call.hand_on(gradient, below, response)
 
 
 def _bound(bound: Tensor, values: Tensor) -> Tensor:
@@ -239,6 +233,19 @@ class Flat(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the relevance of the layer's values."""
+        if call.linear.is_convolution:
+            return self._by_windows(call, gradient)
         weight = torch.ones_like(call.weight())
-        count = call.linear.apply(torch.ones_like(call.values[:1]), weight)
-        return call.spread(call.shares(gradient, count), weight)
+        return call.hand_on(gradient, weight, weight[:, :1].T * weight.shape[1])
+
+    def _by_windows(self, call: LayerCall, gradient: Tensor) -> Tensor:
+        """Add up the output channels first: they all share with the same window."""
+        groups = call.linear.groups
+        weight, values = call.weight(), call.values
+        each = weight.shape[1]
+        window = torch.ones_like(weight[:groups, :1])  # G 1 h w
+        ones = torch.ones_like(values[:1, :groups])
+        count = each * call.linear.apply(ones, window)  # 1 G h w
+        shares = self.stabilizer.divide(call.total(gradient, groups), count)
+        spread = call.linear.transpose(shares, window, values[:, :groups])
+        return spread.repeat_interleave(each, 1)

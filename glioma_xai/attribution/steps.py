@@ -8,6 +8,7 @@ from zennit.core import RemovableHandleList
 
 from glioma_xai.attribution.batchnorm import Affine, BatchNorm, uses_batch_statistics
 from glioma_xai.attribution.calls import (
+    Call,
     GuidedCall,
     InputCall,
     NormCall,
@@ -17,9 +18,9 @@ from glioma_xai.attribution.calls import (
 )
 from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.layer_call import LayerCall
-from glioma_xai.attribution.provenance import NONNEGATIVE_FACTOR
+from glioma_xai.attribution.provenance import NONNEGATIVE_FACTOR, read_by_relu_alone
 from glioma_xai.attribution.stabilizer import Stabilizer
-from glioma_xai.attribution.tape import FoldedNorm, Origin, relay
+from glioma_xai.attribution.tape import FoldedNorm, Origin
 from glioma_xai.errors import ShapeError
 
 
@@ -56,12 +57,12 @@ class Normalization(LiveHook):
         origin = self.origin(values)
         if isinstance(origin.layer, LayerCall):
             folded = origin.layer.normalized(affine, output)
-            replaced = relay(folded, output, folded.source)
+            replaced = self.relay(folded, output, folded.source)
             if self.tape and self.tape.reading is values:
                 self.tape.reading = replaced
             return replaced
         alone = NormCall(self, affine, values=values, output=output)
-        replaced = relay(alone, output, values)
+        replaced = self.relay(alone, output, values)
         if self.tape:
             norm = FoldedNorm(affine, values)
             self.tape.mark(replaced, Origin(norm=norm, pixels=origin.pixels))
@@ -77,7 +78,7 @@ class AveragePool(LiveHook):
             return output
         norm = self.origin(inputs[0]).norm
         call = PoolCall(self, values=inputs[0], output=output)
-        replaced = relay(call, output, output)
+        replaced = self.relay(call, output, output)
         if self.tape and norm is not None:
             self.tape.mark(replaced, Origin(norm=norm.after(module.forward)))
         return replaced
@@ -90,7 +91,7 @@ class Pass(LiveHook):
         """Replace the output by a relay to the input."""
         if not output.requires_grad or output.shape != inputs[0].shape:
             return output
-        return relay(PassCall(self, values=inputs[0], output=output), output, inputs[0])
+        return self.relay(PassCall(self, values=inputs[0], output=output), output, inputs[0])
 
 
 class GuidedReLU(LiveHook):
@@ -104,7 +105,7 @@ class GuidedReLU(LiveHook):
         """Replace the output by a relay to itself."""
         if not output.requires_grad:
             return output
-        return relay(GuidedCall(self, values=output, output=output), output, output)
+        return self.relay(GuidedCall(self, values=output, output=output), output, output)
 
 
 class View(LiveHook):
@@ -195,7 +196,7 @@ class Boundary(LiveHook):
             return inputs
         values = images.detach() if self.tape.constant_pixels else images
         call = InputCall(self, values=values, output=images)
-        replaced = relay(call, images, images)
+        replaced = self.relay(call, images, images)
         self.tape.mark(replaced, Origin(pixels=images))
         return (replaced, *others)
 
@@ -203,9 +204,13 @@ class Boundary(LiveHook):
         """Return the logits, ready to be explained."""
         if self.tape is not None:
             self.tape.forget()
+            for relay_node, rectified in read_by_relu_alone(output):
+                propagation = relay_node.propagation  # type: ignore[attr-defined]
+                if isinstance(propagation, Call):
+                    propagation.rectify(rectified)
         if not self._accepts_relevance or not output.requires_grad:
             return output
-        return relay(OutputCall(self, values=output, output=output), output, output)
+        return self.relay(OutputCall(self, values=output, output=output), output, output)
 
 
 class Reading(LiveHook):

@@ -34,6 +34,9 @@ class Propagation(Protocol):
     def propagate(self, gradient: Tensor) -> Tensor:
         """Return what the source receives."""
 
+    def release(self) -> None:
+        """Let go of all tensors."""
+
 
 class _RelayContext(FunctionCtx):
     propagation: Propagation
@@ -119,10 +122,12 @@ class Tape:
     Args:
         reading: Output of the layer whose relevance is wanted, once it has been called.
         constant_pixels: No gradient in the images is wanted, only their relevance.
+        calls: Everything that keeps tensors for the relevance pass.
     """
 
     constant_pixels: bool = False
     reading: Tensor | None = None
+    calls: list[Propagation] = field(default_factory=list)
     _origins: dict[int, tuple["weakref.ref[Tensor]", int, Origin]] = field(default_factory=dict)
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
@@ -139,3 +144,10 @@ class Tape:
     def forget(self) -> None:
         """Drop all origins: the forward pass is over."""
         self._origins.clear()
+
+    def release(self) -> None:
+        """Drop all tensors: the relevance pass is over."""
+        self.reading = None
+        for call in self.calls:
+            call.release()
+        self.calls.clear()

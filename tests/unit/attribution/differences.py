@@ -24,12 +24,16 @@ class Comparison:
     kinks: float
 
     @property
+    def directions(self) -> int:
+        return round(len(self.errors) / (1 - self.kinks)) if self.errors else 0
+
+    @property
     def worst(self) -> float:
         return max(self.errors, default=0.0)
 
     @property
     def typical(self) -> float:
-        return statistics.median(self.errors)
+        return statistics.median(self.errors) if self.errors else float("nan")
 
 
 def compare(
@@ -87,7 +91,8 @@ def compare(
         return (ahead - behind) / (2 * step), (ahead - 2 * start + behind) / step
 
     numbers = range(directions + own_directions * len(parameters))
-    found = [[slopes(steps, step) for step in STEPS] for steps in map(direction, numbers)]
+    sizes = [0.1 * step for step in STEPS] if large else STEPS  # fewer of many units change sides
+    found = [[slopes(steps, step) for step in sizes] for steps in map(direction, numbers)]
     products = [
         sum(float((g * s).sum()) for g, s in zip(gradients, steps, strict=True) if g is not None)
         for steps in map(direction, numbers)
@@ -108,3 +113,38 @@ def compare(
 def extrapolate(large: float, small: float) -> float:
     """Remove what grows with the square of the step, from slopes at a step and at its half."""
     return small + (small - large) / 3
+
+
+def rough_error(
+    model: nn.Module, loss: Callable[[bool], Tensor], *, directions: int, seed: int = 7
+) -> float:
+    """Median error of autograd's slope along random unit directions, to a few per cent.
+
+    The central difference, not autograd, is what the error is relative to. Each direction leans on
+    the gradient that autograd claims, so that the slope is not small by chance.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss(True), parameters, allow_unused=True)
+    known = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
+    ]
+    size = sum(float(g.square().sum()) for g in known) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    errors = []
+    for _ in range(directions):
+        steps = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+        norm = sum(float(s.square().sum()) for s in steps) ** 0.5
+        steps = [s / norm + g / size for s, g in zip(steps, known, strict=True)]
+        values = []
+        for shift in (1e-6, -2e-6):
+            with torch.no_grad():
+                for parameter, step in zip(parameters, steps, strict=True):
+                    parameter.add_(step, alpha=shift)
+            values.append(loss(False).item())
+        with torch.no_grad():
+            for parameter, step in zip(parameters, steps, strict=True):
+                parameter.add_(step, alpha=1e-6)
+        slope = (values[0] - values[1]) / 2e-6
+        claimed = sum(float((g * s).sum()) for g, s in zip(known, steps, strict=True))
+        errors.append(abs(claimed - slope) / abs(slope))
+    return statistics.median(errors)

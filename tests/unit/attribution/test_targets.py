@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from zennit import composites as stock
 
 from glioma_xai.attribution import build_composite, compute_relevance
 from glioma_xai.attribution.targets import target_coefficients
@@ -47,20 +48,53 @@ def test_random_target_follows_the_generator_and_draws_every_class() -> None:
     assert abs(float(signed.sum())) < 70  # 0 expected, standard deviation 17
 
 
-def test_all_classes_equal_one_pass_each() -> None:
-    model, images = nets.paper_cnn().train(), nets.images("paper_cnn")
-    composite = build_composite("epsilon_plus", model, input_shape=images.shape[1:])
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    "name", ["epsilon", "epsilon_plus_flat", "epsilon_gamma_box", "gradient_times_input"]
+)
+@pytest.mark.parametrize("net", ["paper_cnn", "unusual_norms", "residual_3d", "dense"])
+def test_all_classes_in_one_pass_equal_one_pass_each(net: str, name: str, train: bool) -> None:
+    """Maps, weight gradients, and BatchNorm statistics of 3 samples, not of 9."""
+    images = nets.images(net)
 
-    def run(target: object) -> torch.Tensor:
-        torch.manual_seed(5)
-        return compute_relevance(model, images, composite, labels=nets.LABELS, target=target)[1]
+    def run(targets: list[object]) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+        model = nets.NETS[net]().train(train)
+        start = {key: value.clone() for key, value in model.named_buffers()}
+        composite = build_composite(name, model, input_shape=images.shape[1:])
+        maps = []
+        for target in targets:
+            fresh = {key: value.clone() for key, value in start.items()}
+            model.load_state_dict(fresh, strict=False, assign=True)
+            torch.manual_seed(5)
+            _, relevance = compute_relevance(
+                model, images, composite, target=target, create_graph=True
+            )
+            maps.append(relevance)
+        relevance = maps[0] if targets == ["all"] else torch.stack(maps, dim=1)
+        weights = list(model.parameters())
+        gradients = torch.autograd.grad(relevance.square().sum(), weights, allow_unused=True)
+        known = [torch.zeros(1) if gradient is None else gradient for gradient in gradients]
+        return relevance, known, list(model.buffers())
 
-    together = run("all")
+    together, gradients, statistics = run(["all"])
+    ones = torch.eye(3, dtype=torch.float64).unsqueeze(1).expand(-1, 3, -1)
+    apart, expected, moved = run([*ones])
     assert together.shape == (3, 3, *images.shape[1:])
-    for position in range(3):
-        one = torch.zeros(3, 3, dtype=torch.float64)
-        one[:, position] = 1
-        assert torch.equal(together[:, position], run(one))
+    torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-12)
+    for found, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-10)
+    for found, wanted in zip(statistics, moved, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_all_classes_under_a_stock_composite() -> None:
+    model, images = nets.plain(), nets.images("plain")
+    shape, run = images.shape[1:], compute_relevance
+    _, ours = run(
+        model, images, build_composite("epsilon_plus", model, input_shape=shape), target="all"
+    )
+    _, theirs = run(model, images, stock.EpsilonPlus(), target="all")
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(
