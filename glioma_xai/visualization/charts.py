@@ -1,20 +1,26 @@
 """Line charts of a page as inline SVG: text stays text, nothing is fetched."""
 
 from collections.abc import Collection, Mapping, Sequence
-from io import StringIO
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-INK, RULE = "#1b1f23", "#c9ced4"
-# Okabe and Ito (2008), told apart with every colour-vision deficiency
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":")
+from glioma_xai.visualization.frames import (
+    INK,
+    LINES,
+    RULE,
+    common_legend,
+    draw_named,
+    grid,
+    label_epochs,
+    marker,
+    style,
+    tidy,
+    to_svg,
+)
+
 SPLIT_STYLES = {"train": ("#0072B2", "-"), "validation": ("#D55E00", "--"), "test": (INK, ":")}
 MOST_PANELS = 12
 
@@ -34,16 +40,16 @@ def learning_curves(
     panels = curves_by_metric(history)
     if not panels:
         return ""
-    figure, axes = _grid(len(panels), most_columns=4, width=2.75, height=2.1)
+    figure, axes = grid(len(panels), most_columns=4, width=2.75, height=2.1)
     for axis, (metric, lines) in zip(axes, panels.items(), strict=True):
         for split, (epochs, values) in lines.items():
             colour, dash = SPLIT_STYLES.get(split, (LINES[3], "-."))
             line = axis.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.5)[0]
-            line.set(label=split, marker=_marker(len(values)), markersize=3.5)
+            line.set(label=split, marker=marker(len(values)), markersize=3.5)
         if selected_epoch is not None:
             axis.axvline(selected_epoch, color=RULE, linewidth=1, zorder=0)
-        _label_epochs(axis, metric)
-    _common_legend(figure, axes)
+        label_epochs(axis, metric)
+    common_legend(figure, axes)
     return to_svg(figure)
 
 
@@ -86,16 +92,10 @@ def roc_chart(
     figure = Figure(figsize=(3.6, 3.5))
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=RULE, linewidth=1)
-    for position, (name, (alarms, hits)) in enumerate(curves.items()):
-        colour, dash = LINES[position % len(LINES)], DASHES[position % len(DASHES)]
-        axis.plot(alarms, hits, color=colour, linestyle=dash, linewidth=1.8, label=name)
+    draw_named(axis, curves, "lower right")
     axis.set_xlabel("1 - specificity", fontsize=8.5)
     axis.set_ylabel("sensitivity", fontsize=8.5)
     axis.set_aspect("equal")
-    legend = axis.legend(fontsize=8, frameon=False, loc="lower right")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    _tidy(axis)
     figure.tight_layout()
     return to_svg(figure)
 
@@ -119,15 +119,9 @@ def line_chart(
         return ""
     figure = Figure(figsize=(4.6, 3.0))
     axis = figure.subplots()
-    for position, (name, (x, y)) in enumerate(curves.items()):
-        colour, dash = LINES[position % len(LINES)], DASHES[position % len(DASHES)]
-        axis.plot(x, y, color=colour, linestyle=dash, linewidth=1.8, label=name)
+    draw_named(axis, curves, "best")
     axis.set_xlabel(x_label, fontsize=8.5, parse_math=False)
     axis.set_ylabel(y_label, fontsize=8.5, parse_math=False)
-    legend = axis.legend(fontsize=8, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    _tidy(axis)
     figure.tight_layout()
     return to_svg(figure)
 
@@ -148,11 +142,11 @@ def overlaid_curves(
     drawn = [name for name in columns if any(np.isfinite(run.get(name, [])).any() for run in runs)]
     if not drawn:
         return ""
-    figure, axes = _grid(len(drawn), most_columns=3, width=3.6, height=2.5)
+    figure, axes = grid(len(drawn), most_columns=3, width=3.6, height=2.5)
     for axis, column in zip(axes, drawn, strict=True):
         _draw_runs(axis, histories, column)
-        _label_epochs(axis, column)
-    _common_legend(figure, axes)
+        label_epochs(axis, column)
+    common_legend(figure, axes)
     return to_svg(figure)
 
 
@@ -182,91 +176,20 @@ def pareto_chart(
         axis.set_xlabel(names[x], fontsize=8.5, color=INK)
         axis.set_ylabel(names[y], fontsize=8.5, color=INK)
         axis.margins(0.15)
-        _tidy(axis)
+        tidy(axis)
     figure.tight_layout()
     return to_svg(figure)
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element for a page, the same text for the same figure.
-
-    Args:
-        figure: A matplotlib figure.
-
-    Returns:
-        ``<svg>`` without XML header, hidden from screen readers: the page says in words and in a
-        table what the chart shows.
-    """
-    stream = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "glioma_xai", "font.size": 8}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :].replace("<svg", '<svg aria-hidden="true"', 1)
 
 
 def _draw_runs(
     axis: Axes, histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], column: str
 ) -> None:
     for position, (name, runs) in enumerate(histories.items()):
-        colour, dash = _style(position)
+        colour, dash = style(position)
         for run in runs:
             values = np.asarray(run.get(column, []), dtype=float)
             epochs = np.asarray(run.get("epoch", []), dtype=float)[: len(values)]
             known = np.isfinite(values)
             line = axis.plot(epochs[known], values[known], color=colour, linestyle=dash)[0]
-            line.set(linewidth=1.3, alpha=0.85, label=name, marker=_marker(known.sum()))
+            line.set(linewidth=1.3, alpha=0.85, label=name, marker=marker(known.sum()))
             line.set_markersize(3.5)
-
-
-def _grid(
-    panels: int, *, most_columns: int, width: float, height: float
-) -> tuple[Figure, list[Axes]]:
-    """A figure with that many panels of that size, inches."""
-    columns = min(most_columns, panels)
-    rows = -(-panels // columns)
-    figure = Figure(figsize=(width * columns, height * rows))
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[panels:]:
-        axis.set_visible(False)
-    return figure, axes[:panels]
-
-
-def _label_epochs(axis: Axes, name: str) -> None:
-    axis.set_title(name.replace("_", " "), fontsize=9, color=INK, parse_math=False)
-    axis.set_xlabel("epoch", fontsize=8)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    _tidy(axis)
-
-
-def _style(position: int) -> tuple[str, str]:
-    """Colour and dash, the next dash once the colours are used up."""
-    return LINES[position % len(LINES)], DASHES[position // len(LINES) % len(DASHES)]
-
-
-def _marker(points: int) -> str:
-    """Few points are marked: a line through one of them would not be seen."""
-    return "o" if points < 3 else ""
-
-
-def _common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One row of names above all panels."""
-    handles: dict[str, Artist] = {}
-    for axis in axes:
-        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    legend = figure.legend(
-        handles.values(), handles.keys(), loc="upper left", ncols=min(12, len(handles))
-    )
-    legend.set_frame_on(False)
-    for text in legend.get_texts():
-        text.set(fontsize=8, parse_math=False)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
-
-
-def _tidy(axis: Axes) -> None:
-    axis.tick_params(labelsize=8, color=RULE, labelcolor=INK)
-    axis.grid(color=RULE, linewidth=0.4)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(RULE)

@@ -14,9 +14,7 @@ from glioma_xai.visualization.agreement import Similarity, agreement_of_seeds
 from glioma_xai.visualization.charts import overlaid_curves, pareto_chart
 from glioma_xai.visualization.contents import Case, Estimate, Picture
 from glioma_xai.visualization.pooling import (
-    AreaTest,
     Setting,
-    compare_settings,
     differing_keys,
     group_by_setting,
     pareto_front,
@@ -24,6 +22,7 @@ from glioma_xai.visualization.pooling import (
 )
 from glioma_xai.visualization.report import write_page
 from glioma_xai.visualization.runs import DROP, Run, find_runs
+from glioma_xai.visualization.significance import AreaTest, compare_settings
 
 AREA = "metrics/test/patient/auc"
 INSIDE = "relevance/test/relevance_mass_accuracy"

@@ -13,14 +13,9 @@ from glioma_xai.errors import RunError
 from glioma_xai.metrics.functional.delong import delong_test
 from glioma_xai.visualization.comparison import compare_runs, shown_names
 from glioma_xai.visualization.contents import Estimate
-from glioma_xai.visualization.pooling import (
-    compare_settings,
-    group_by_setting,
-    holm,
-    pareto_front,
-    pool,
-)
+from glioma_xai.visualization.pooling import group_by_setting, pareto_front, pool
 from glioma_xai.visualization.runs import Run, estimates, find_runs
+from glioma_xai.visualization.significance import compare_settings, holm
 
 AREA = "metrics/test/patient/auc"
 PICTURE = b"\x89PNG not really"
