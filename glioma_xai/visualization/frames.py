@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -104,7 +105,9 @@ def common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def draw_named(
-    axis: Axes, curves: Mapping[str, tuple[Sequence[float] | NDArray[np.float64], ...]], place: str
+    axis: Axes,
+    curves: Mapping[str, tuple[Sequence[float] | NDArray[np.float64], ...]],
+    place: Literal["best", "lower right"],
 ) -> None:
     """Lines by name, told apart by colour and dash, with a legend.
 
