@@ -130,10 +130,27 @@ def show_cases(
         named = classes[label] if label >= 0 else "class unknown"
         subtitle = (
             f"{named}, predicted {classes[guess]} ({100 * float(probabilities[i, guess]):.0f} %); "
-            f"relevance of {target} by {attribution.composite}"
+            f"{target_words(target, classes, label=label, guess=guess)}, {attribution.composite}"
         )
         cases.append(ShownCase(subject, subtitle, modalities, sides, shown, main, unit))
     return cases
+
+
+def target_words(target: str, classes: Sequence[str], *, label: int, guess: int) -> str:
+    """What orange speaks for, in words.
+
+    Args:
+        target: That relevance explains, as it is measured.
+        classes: Names.
+        label: Position of the true class, -1 if it is unknown.
+        guess: Position of the predicted class.
+    """
+    chosen = guess if target == "predicted" or label < 0 else label
+    words = f"relevance for {classes[chosen]}"
+    if target != "contrastive":
+        return words
+    others = [name for place, name in enumerate(classes) if place != chosen]
+    return f"{words} against {others[0] if len(others) == 1 else 'the others'}"
 
 
 def _slices_of(

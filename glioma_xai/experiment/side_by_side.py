@@ -13,6 +13,7 @@ from glioma_xai.data import GliomaDataModule
 from glioma_xai.data.files import read_volume
 from glioma_xai.errors import CohortError
 from glioma_xai.experiment.cases import save_figures, sides_known
+from glioma_xai.experiment.drawing import target_words
 from glioma_xai.experiment.explanation import Explanation
 from glioma_xai.experiment.lifecycle import write_json
 from glioma_xai.experiment.parts import native_labels
@@ -76,14 +77,20 @@ def _figure(
     tumour = None if lesion is None else _canonical(lesion, affine)
     levels = _levels(list(shown.values()), tumour)
     planar = data.cohort.entry(first.subject).subject.slice_index
-    what = f"{label}: relevance for {label}" if label else "class unknown: relevance for the guess"
+    classes = [str(name) for name in data.classes]
+    what = target_words(
+        str(first.content["target"]),
+        classes,
+        label=classes.index(str(label)) if label else -1,
+        guess=classes.index(str(first.content["prediction"])),
+    )
     return side_by_side_figure(
         _slices(_canonical(anatomy, affine), levels),
         {name: _slices(found, levels) for name, found in shown.items()},
         None if tumour is None else _slices(tumour, levels),
         levels=levels if planar is None else [planar],
         notes={name: _note(found.content) for name, found in explanations.items()},
-        title=f"{first.subject}, {what}",
+        title=f"{first.subject}, {label or 'class unknown'}: {what}",
         sides_known=sides_known(data),
     )
 

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from glioma_xai.experiment.cases import channel_names, sides_known
-from glioma_xai.experiment.drawing import file_name
+from glioma_xai.experiment.drawing import file_name, target_words
 from glioma_xai.experiment.explanation import modality_shares
 from glioma_xai.experiment.parts import shares_of_parts
 from glioma_xai.experiment.report import _without_folders, public_settings
@@ -94,3 +94,16 @@ def test_channels_of_neighbouring_slices_have_names_of_their_own() -> None:
     assert channel_names(single) == ["t1", "flair"]
     stacked = data_with([], modalities=("t1", "flair"), channels=6)
     assert channel_names(stacked) == ["t1 -1", "flair -1", "t1", "flair", "t1 +1", "flair +1"]
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "words"),
+    [
+        ("label", 0, "relevance for LGG"),
+        ("predicted", -1, "relevance for HGG"),
+        ("contrastive", 0, "relevance for LGG against HGG"),
+        ("contrastive", -1, "relevance for HGG against LGG"),
+    ],
+)
+def test_a_reader_is_told_what_orange_speaks_for(target: str, label: int, words: str) -> None:
+    assert target_words(target, ["LGG", "HGG"], label=label, guess=1) == words
