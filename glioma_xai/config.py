@@ -20,8 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from glioma_xai.attribution import COMPOSITES, Target
 from glioma_xai.attribution.composites import FirstLayer
 from glioma_xai.errors import ConfigError
+from glioma_xai.losses.objective import Objective
 
 Node = dict[str, object]
+_OF_OBJECTIVE = ("guidance_weight", "consistency_weight", "combine", "weighting", "balance_every")
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -31,7 +33,7 @@ class AttributionConfig:
 
     composite: str = "epsilon_plus"
     target: Target = "label"
-    layer: str | None = None
+    layer: str | list[str] | None = None
     first_layer: FirstLayer | None = None
     epsilon: float | None = None
     stabilizer: float | None = None
@@ -202,6 +204,7 @@ def check_config(config: DictConfig) -> None:
             f"attribution.composite: no composite is called {composite}. "
             f"{nearest(composite, COMPOSITES)}"
         )
+    Objective(**{key: loss[key] for key in _OF_OBJECTIVE})  # refuses weights that are none
     if loss["guidance_weight"] and loss["guidance"] is None:
         raise ConfigError(
             f"loss.guidance: expected a guidance loss, because loss.guidance_weight="

@@ -134,12 +134,12 @@ def build_bank(data: GliomaDataModule) -> MaskedSamples | None:
 
 
 def build_callbacks(config: DictConfig, *, run: Path) -> dict[str, Callback]:
-    """The configured callbacks by name; ``best`` writes into the run's folder."""
+    """The configured callbacks by name; ``best`` and ``pareto`` write into the run's folder."""
     callbacks: dict[str, Callback] = {}
     for name, node in config.callbacks.items():
         if node is None:
             continue
-        extra = {"folder": str(run / "checkpoints")} if name == "best" else {}
+        extra = {"folder": str(run / "checkpoints")} if name in ("best", "pareto") else {}
         callbacks[str(name)] = instantiate(node, **extra)
     return callbacks
 

@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from glioma_xai.metrics.functional.behaviour import CONVINCING, SERIOUS_DROP
 from glioma_xai.visualization.contents import Verdict
 
 TOLERATED_DROP = 0.05  # of accuracy by patient, under a condition that leaves the tumour as it is
-SERIOUS_DROP = 0.15
 LEARNT = 0.65  # accuracy as trained below which nothing can be said about what it decides by
-INSIDE = 0.5  # share of absolute relevance in the tumour from which a picture looks convincing
 
 
 def judge(
@@ -32,7 +31,7 @@ def judge(
     accuracy = {name: float(s["patient"]["accuracy"]["value"]) for name, s in behaviour.items()}
     drops = {name: float(gap["value"]) for name, gap in gaps.items() if name in behaviour}
     inside = float(relevance.get("absolute_relevance_mass", {}).get("value", float("nan")))
-    looks_right = inside >= INSIDE
+    looks_right = inside >= CONVINCING
     does = f"Accuracy by patient is {accuracy['as_trained']:.2f} as trained"
     shows = f"{100 * inside:.0f} % of absolute relevance lies in the tumour."
     if math.isnan(inside):

@@ -3,7 +3,7 @@
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.losses.guidance import GuidanceLoss, energy, focus, l1, ppce, rrr, weighted_sum
 from glioma_xai.losses.ranked import ISNet, isnet, natural_range
-from glioma_xai.losses.regions import guided_samples, within_brain
+from glioma_xai.losses.regions import guided_samples, mask_on_grid, within_brain
 
 __all__ = [
     "GuidanceLoss",
@@ -14,6 +14,7 @@ __all__ = [
     "guided_samples",
     "isnet",
     "l1",
+    "mask_on_grid",
     "natural_range",
     "ppce",
     "rrr",

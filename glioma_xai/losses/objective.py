@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glioma_xai.errors import ConfigError
+from glioma_xai.errors import ConfigError, ShapeError
 from glioma_xai.losses.schedules import Schedule, constant
 from glioma_xai.losses.weighting import balancing_factor
 
@@ -183,6 +183,19 @@ class Objective(nn.Module):
         """
         return self.guidance_weight * self.schedule(step, total_steps)
 
+    def weigh(self, classification: float, guidance: float) -> float:
+        """Both losses of a whole split at their full weights, without schedule and balancing.
+
+        A poor criterion for an epoch: a network that hides what it decides by has low values of
+        both. It is here to be compared with.
+
+        Args:
+            classification: Mean cross entropy.
+            guidance: Mean guidance loss.
+        """
+        share = 1 - self.guidance_weight if self.combine == "convex" else 1.0
+        return share * classification + self.guidance_weight * guidance
+
     def forward(
         self,
         logits: Tensor,
@@ -274,7 +287,13 @@ class Objective(nn.Module):
         self, logits: Tensor, labels: Tensor, count: Tensor | float | None
     ) -> Tensor:
         """Mean cross entropy, scalar."""
-        values = F.cross_entropy(logits, labels, reduction="none")  # B
+        try:
+            values = F.cross_entropy(logits, labels, reduction="none")  # B
+        except IndexError as error:
+            raise ShapeError(
+                f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}.."
+                f"{int(labels.max())}. Give the model as many outputs as data.classes has names."
+            ) from error
         count = len(values) if count is None else count
         if self.class_weights is None:
             return values.sum() / count

@@ -10,8 +10,10 @@ The policy of all guidance losses stands here and nowhere else:
   relevance is, NaN included. The objective divides by the number of guided samples.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glioma_xai.errors import ShapeError
 
@@ -52,6 +54,34 @@ def guided_samples(lesion_mask: Tensor) -> Tensor:
         (B,) bool; False for a missing (all NaN) and for an empty mask.
     """
     return (lesion_mask > 0).flatten(1).any(dim=1)  # B; NaN > 0 is False
+
+
+def mask_on_grid(lesion_mask: Tensor, size: Sequence[int]) -> Tensor:
+    """Average a mask over the pixels of a coarser grid, such as that of a layer.
+
+    Args:
+        lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
+        size: Spatial size of the grid.
+
+    Returns:
+        Share of the known pixels of each cell that lie inside, (B, 1, *size); NaN if none is known.
+
+    Raises:
+        ShapeError: If the grid has another number of axes.
+    """
+    if len(size) != lesion_mask.ndim - 2:
+        raise ShapeError(
+            f"relevance must have the mask's {lesion_mask.ndim - 2} spatial axes, got "
+            f"{len(size)}. Choose a layer before the spatial axes are flattened."
+        )
+    if tuple(size) == lesion_mask.shape[2:]:
+        return lesion_mask
+    pool = nn.AdaptiveAvgPool2d if len(size) == 2 else nn.AdaptiveAvgPool3d
+    average = pool(tuple(size))
+    known = ~lesion_mask.isnan()
+    inside = average(torch.where(known, lesion_mask, 0))
+    share = average(known.to(lesion_mask.dtype))
+    return torch.where(share > 0, ratio(inside, share), torch.nan)
 
 
 def within_brain(lesion_mask: Tensor, brain_mask: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class TrainingGuards(Callback):
     """Saves the inputs of a step that went wrong, and warns of what a loss curve does not show.
 
     Warnings, each said once: all validation images called one class, relevance gone to zero,
-    relevance that stays in the tumour while accuracy on exchanged backgrounds falls.
+    relevance that stays in the tumour while accuracy on exchanged backgrounds falls, or is far
+    below that on the images as they are.
 
     Args:
         folder: For ``step_<number>.pt``, read back with ``torch.load(..., weights_only=True)``.
@@ -123,6 +124,7 @@ class TrainingGuards(Callback):
         self._watch_classes(guided=guided)
         self._watch_magnitude()
         self._watch_drift()
+        self._watch_fairwashing(values, epoch=trainer.current_epoch)
 
     def _watch_classes(self, *, guided: bool) -> None:
         shares = self.history["largest_predicted_share"]
@@ -164,6 +166,21 @@ class TrainingGuards(Callback):
                 "callbacks.best.monitor=validation/exchanged_accuracy, and read relevance on "
                 "other backgrounds with loss.probe=mixed.",
             )
+
+    def _watch_fairwashing(self, values: Mapping[str, Tensor], *, epoch: int) -> None:
+        if float(values.get("validation/fairwashing", 0.0)) != 1:
+            return
+        accuracy, exchanged, inside = (
+            float(values[f"validation/{name}"])
+            for name in ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
+        )
+        self._say(
+            "fairwashing",
+            f"Possible fairwashing in epoch {epoch}: {100 * inside:.0f} % of the relevance lies in "
+            f"the tumour, but validation accuracy falls from {accuracy:.2f} to {exchanged:.2f} on "
+            "the backgrounds of other patients. The decision is made elsewhere: begin with "
+            "loss.warm_start_epochs, and read relevance on mixed backgrounds, loss.probe=mixed.",
+        )
 
     def _say(self, kind: str, words: str) -> None:
         if kind not in self.said:

@@ -1,8 +1,8 @@
 """How a batch is guided: which relevance, at which input, for which samples and steps."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ GuidanceLoss = Callable[[Tensor, Tensor], Tensor]
 ProbeName = Literal["image", "scaled", "mixed", "noise"]
 WarmStart = Literal["exchange", "masked", "plain"]
 SamplesOf = Literal["all", "guided"]
+_INPUT = "input"  # in a list of layers
 PROBES: Mapping[str, probes.Probe] = {
     "image": probes.image,
     "scaled": probes.scaled,
@@ -32,17 +33,35 @@ class Attribution:
     Args:
         composite: Name in ``glioma_xai.attribution.COMPOSITES``.
         target: Output that is explained: label, contrastive, predicted, random, all, ...
-        layer: Named layer at which relevance is read; None for the input.
+        layer: Named layer at which relevance is guided, or several, of which ``input`` may be one;
+            each costs a pass. None for the input.
         options: Options of the composite, such as ``epsilon``.
     """
 
     composite: str = "epsilon_plus"
     target: Target = "label"
-    layer: str | None = None
+    layer: str | Sequence[str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     _built: dict[tuple[int, tuple[int, ...]], LiveComposite] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _read: dict[str | None, "Attribution"] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def at(self, layer: str | None) -> "Attribution":
+        """The same attribution, read at one layer; None for the input."""
+        if layer == self.layer:
+            return self
+        if layer not in self._read:
+            self._read[layer] = replace(self, layer=layer)
+        return self._read[layer]
+
+    @property
+    def places(self) -> tuple["Attribution", ...]:
+        """One attribution for each layer that is guided."""
+        names = [self.layer] if self.layer is None or isinstance(self.layer, str) else self.layer
+        return tuple(self.at(None if name == _INPUT else name) for name in names)
 
     def composite_for(self, model: nn.Module, input_shape: tuple[int, ...]) -> LiveComposite:
         """The composite for a network and an input shape, built once.
@@ -50,6 +69,7 @@ class Attribution:
         Raises:
             CompatibilityError: If the network has a layer that the composite cannot treat.
         """
+        assert self.layer is None or isinstance(self.layer, str)
         key = (id(model), input_shape)
         if key not in self._built:
             self._built[key] = build_composite(
@@ -95,9 +115,9 @@ class Attribution:
         return "label" if self.target in {"all", "random", "random_sign"} else self.target
 
     def measure(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) and relevance (B, C, *spatial) for looking at, without a graph."""
+        """Logits (B, classes) and relevance (B, C, *spatial) at the input, without a graph."""
         target = self.measured_target(labels)
-        logits, relevance = self.relevance(
+        logits, relevance = self.at(None).relevance(
             model, images, labels=None if target == "predicted" else labels, target=target
         )
         return logits.detach(), relevance.detach()
@@ -168,6 +188,12 @@ class Guidance:
             learnt: Whether the classes have been learnt in an epoch before it.
         """
         return epoch < self.warm_start_epochs or (not learnt and epoch < self.warm_start_limit)
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether images get other backgrounds."""
+        starts = max(self.warm_start_epochs, self.warm_start_limit) > 0
+        return self.exchange_share > 0 or (starts and self.warm_start != "plain")
 
     def guided_count(self, batch_size: int) -> int:
         """How many samples of a batch have their relevance computed, at least one."""

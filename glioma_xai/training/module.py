@@ -1,7 +1,7 @@
 """The LightningModule: logits, relevance, losses, log."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from torchmetrics import MeanMetric
 from glioma_xai.losses import ISNet, guided_samples
 from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.metrics.classification import ClassificationScores
+from glioma_xai.metrics.functional.behaviour import fairwashing
 from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
 from glioma_xai.training.guards import require_finite, require_finite_relevance
 from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
+from glioma_xai.training.selection import guided_score
 from glioma_xai.training.terms import (
     Term,
     consistency_term,
@@ -92,6 +94,13 @@ class GuidedClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer)}
 
     # ---- training -------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Refuse a run that needs masks and has none, before its first epoch."""
+        compares = self.objective.consistency_weight > 0
+        guides = self.guidance.loss is not None and self.objective.guidance_weight > 0
+        if self.supply.bank is not None and (guides or compares or self.guidance.needs_masks):
+            self.supply.require_masks()
 
     def on_train_epoch_start(self) -> None:
         """Measure the natural range of relevance before the first guided epoch, if a loss asks."""
@@ -213,6 +222,7 @@ class GuidedClassifier(LightningModule):
         """Whether relevance can come out of the forward pass that classifies."""
         return (
             self.guidance.probe == "image"
+            and len(self.attribution.places) == 1
             and self.guidance.guided_share >= 1
             and bool(guided_samples(batch["lesion_mask"]).any())
             and not torch.is_autocast_enabled(batch["image"].device.type)
@@ -220,7 +230,8 @@ class GuidedClassifier(LightningModule):
 
     def _guided_pass(self, batch: Batch, *, key: Key) -> tuple[Tensor, Term]:
         """Logits (B, classes) and guidance, out of one forward pass."""
-        logits, relevance = self.attribution.relevance(
+        (place,) = self.attribution.places
+        logits, relevance = place.relevance(
             self.model,
             batch["image"],
             labels=batch["label"],
@@ -239,59 +250,49 @@ class GuidedClassifier(LightningModule):
         require_finite_relevance(relevance, batch)
         keys = (batch["label"], batch["patient_id"], batch["index"])
         self.scores.update(logits, *keys)
-        if self.attribution.layer is None:
-            self.relevance_scores.update(
-                relevance, batch["lesion_mask"], batch["brain_mask"], index=batch["index"]
-            )
+        mask = batch["lesion_mask"]
+        self.relevance_scores.update(relevance, mask, batch["brain_mask"], index=batch["index"])
         if self._measures_guidance():
-            values = guidance_values(self.guidance, relevance, batch["lesion_mask"])
-            self.guidance_mean.update(values[guided_samples(batch["lesion_mask"])])
+            values = guidance_values(self.guidance, relevance, mask)
+            self.guidance_mean.update(values[guided_samples(mask)])
         with torch.no_grad():
             other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
         self.exchanged_scores.update(other, *keys)
 
     def _measures_guidance(self) -> bool:
+        """Guidance is measured on the maps that validation has: those at the input."""
         waits = self.ranged is not None and self.ranged.needs_calibration
-        return self.guidance.loss is not None and not waits
+        return self.guidance.loss is not None and self.attribution.layer is None and not waits
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
         values = dict(self.scores.compute())
         values["loss"] = values["cross_entropy"]
         values |= {f"exchanged_{k}": v for k, v in self.exchanged_scores.compute().items()}
-        if self.attribution.layer is None:
-            values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
+        values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
         values["guided_score"] = guided_score(values)
+        values["fairwashing"] = fairwashing(*(float(values[name]) for name in _JUDGED))
         if self._measures_guidance():
-            self.log("validation/loss_guidance", self.guidance_mean.compute())
-        self.guidance_mean.reset()
-        for metric in (self.scores, self.exchanged_scores, self.relevance_scores):
+            guidance = float(self.guidance_mean.compute())
+            values["loss_guidance"] = guidance
+            values["loss_total"] = self.objective.weigh(float(values["loss"]), guidance)
+        for metric in (
+            self.scores,
+            self.exchanged_scores,
+            self.relevance_scores,
+            self.guidance_mean,
+        ):
             metric.reset()
         for name, value in values.items():
             if name in LOGGED:
-                self.log(f"validation/{name}", value, sync_dist=True)
+                self.log(f"validation/{name}", float(value), sync_dist=True)
 
 
-def guided_score(scores: Mapping[str, float]) -> float:
-    r"""Score that chooses a guided network's epoch: right, and for the right reason.
-
-    .. math:: \sqrt{\text{accuracy on exchanged backgrounds} \cdot \text{relevance in the tumour}}
-
-    Either alone can be had without the other: relevance in the tumour while something else decides,
-    and a decision by the tumour, as in the warm start, that relevance does not show.
-
-    Args:
-        scores: ``exchanged_accuracy`` and, where it is measured, ``absolute_relevance_mass``.
-
-    Returns:
-        In [0, 1]; the accuracy alone where relevance is not measured.
-    """
-    inside = float(scores.get("absolute_relevance_mass", math.nan))
-    accuracy = float(scores["exchanged_accuracy"])
-    return accuracy if math.isnan(inside) else math.sqrt(accuracy * inside)
-
-
+_JUDGED = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
 LOGGED = {
+    "fairwashing",
+    "loss_guidance",
+    "loss_total",
     "largest_predicted_share",
     "relevance_magnitude",
     "guided_score",

@@ -191,14 +191,19 @@ class Supply:
 
     def take(self, count: int, *, key: Key, device: torch.device) -> Batch:
         """Samples with masks, drawn by a key of their own; see :meth:`MaskedSamples.draw`."""
-        drawn = self._bank().draw(count, key=key)
+        drawn = self.require_masks().draw(count, key=key)
         return cast("Batch", move_data_to_device(drawn, device))
 
     def _donors(self) -> MaskedSamples | None:
         """Who gives backgrounds: the batch, unless few of its samples have masks."""
-        return None if self.guidance.guided_batch is None else self._bank()
+        return None if self.guidance.guided_batch is None else self.require_masks()
 
-    def _bank(self) -> MaskedSamples:
+    def require_masks(self) -> MaskedSamples:
+        """The training samples with masks.
+
+        Raises:
+            ConfigError: If there are none.
+        """
         if self.bank is None or not len(self.bank):
             raise ConfigError(
                 "training: expected samples with lesion masks to draw from, found none. Raise "

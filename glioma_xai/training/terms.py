@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glioma_xai.losses import guided_samples
+from glioma_xai.losses import guided_samples, mask_on_grid
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
@@ -70,41 +70,79 @@ def guidance_term(
         probe = PROBES[guidance.probe](
             batch["image"], mask, index=batch["index"], key=key, patient_id=batch["patient_id"]
         )
-        _, relevance = attribution.relevance(
+        found = guidance_at_places(
             model,
+            attribution,
+            guidance,
             probe[chosen],
-            labels=batch["label"][chosen],
-            create_graph=True,
+            batch["label"][chosen],
+            mask[chosen],
             generator=torch_generator(batch, key=key),
-            update_statistics=False,
         )
-        found = guidance_values(guidance, relevance, mask[chosen])
         values = values.to(found).index_copy(0, chosen, found)
     return Term(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
 
 
+def guidance_at_places(
+    model: nn.Module,
+    attribution: Attribution,
+    guidance: Guidance,
+    images: Tensor,
+    labels: Tensor,
+    lesion_mask: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Guidance loss (B,), the mean over the layers at which relevance is read."""
+    values = []
+    for place in attribution.places:
+        _, relevance = place.relevance(
+            model,
+            images,
+            labels=labels,
+            create_graph=True,
+            generator=generator,
+            update_statistics=False,
+        )
+        values.append(guidance_values(guidance, relevance, lesion_mask))
+    return torch.stack(values).mean(dim=0)
+
+
 def guidance_values(guidance: Guidance, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
-    """Guidance loss (B,); with target ``all`` the mean over the classes' maps."""
+    """Guidance loss of a batch's maps, on the mask in the maps' resolution.
+
+    Args:
+        guidance: Whose loss.
+        relevance: (B, C, *spatial), or (B, classes, C, *spatial) with target ``all``.
+        lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
+
+    Returns:
+        (B,), the mean over the classes' maps.
+    """
     assert guidance.loss is not None
-    if relevance.ndim == lesion_mask.ndim:
-        return guidance.loss(relevance, lesion_mask)
-    maps = [guidance.loss(r, lesion_mask) for r in relevance.unbind(dim=1)]
-    return torch.stack(maps).mean(dim=0)
+    every_class = relevance.ndim == lesion_mask.ndim + 1
+    mask = mask_on_grid(lesion_mask, relevance.shape[3 if every_class else 2 :])
+    if not every_class:
+        return guidance.loss(relevance, mask)
+    return torch.stack([guidance.loss(r, mask) for r in relevance.unbind(dim=1)]).mean(dim=0)
 
 
 def relevance_totals(
     model: nn.Module, attribution: Attribution, batch: Batch, *, key: Key
 ) -> Tensor:
     """Sum of |relevance| of each map of a batch, (N,); for a loss that needs its natural range."""
-    _, relevance = attribution.relevance(
-        model,
-        batch["image"],
-        labels=batch["label"],
-        generator=torch_generator(batch, key=key),
-        update_statistics=False,
-    )
-    maps = relevance if relevance.ndim == batch["image"].ndim else relevance.flatten(0, 1)
-    return maps.detach().abs().flatten(1).sum(dim=1)
+    totals = []
+    for place in attribution.places:
+        _, relevance = place.relevance(
+            model,
+            batch["image"],
+            labels=batch["label"],
+            generator=torch_generator(batch, key=key),
+            update_statistics=False,
+        )
+        maps = relevance if relevance.ndim == batch["image"].ndim else relevance.flatten(0, 1)
+        totals.append(maps.detach().abs().flatten(1).sum(dim=1))
+    return torch.cat(totals)
 
 
 def consistency_term(

@@ -76,12 +76,25 @@ def test_every_experiment_takes_a_step(experiment: str, shared_cache: Path) -> N
 
 
 @pytest.mark.parametrize("loss", [c for c in choices("loss") if c != "cross_entropy"])
-@pytest.mark.parametrize(
-    "target",
-    ["label", "contrastive", "predicted", "random", "random_sign", "all", "log_probability"],
-)
-def test_every_loss_takes_a_step_with_every_target(
-    loss: str, target: str, shared_cache: Path
+@pytest.mark.parametrize("weighting", ["fixed", "balanced", "uncertainty"])
+def test_every_loss_takes_a_step_with_every_weighting(
+    loss: str, weighting: str, shared_cache: Path
 ) -> None:
-    _, _, logged = take_steps(shared_cache, f"loss={loss}", f"attribution.target={target}")
+    if loss == "isnet" and weighting != "fixed":
+        pytest.skip("its losses share a total of 1")
+    _, _, logged = take_steps(
+        shared_cache,
+        f"loss={loss}",
+        f"loss.weighting={weighting}",
+        "attribution.target=contrastive",
+    )
     assert logged["train/loss_guidance"] > 0
+    assert logged["train/guidance_weight"] > 0
+
+
+def test_relevance_is_guided_at_layers(shared_cache: Path) -> None:
+    _, _, logged = take_steps(
+        shared_cache, "+experiment=lrp_guided", "attribution.layer=[input,pool1]"
+    )
+    assert logged["train/loss_guidance"] > 0
+    assert 0 <= logged["validation/absolute_relevance_mass"] <= 1  # at the input all the same

@@ -17,6 +17,9 @@ from glioma_xai.metrics.functional.classification import Score, accuracy
 from glioma_xai.metrics.functional.decisions import check_predictions
 from glioma_xai.metrics.functional.intervals import PairedTest, bootstrap_difference
 
+SERIOUS_DROP = 0.15  # of accuracy, where nothing but the background has changed
+CONVINCING = 0.5  # share of absolute relevance in the tumour from which a picture looks right
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -94,6 +97,23 @@ def score_gap(
         bound = 1 - (0.5 - level / 2) ** (1 / len(set(patients)))
         return replace(test, low=-bound, high=bound, method="no patient differs, exact bound")
     return test
+
+
+def fairwashing(accuracy: float, exchanged_accuracy: float, inside: float) -> bool:
+    """Whether relevance lies in the tumour while accuracy falls on other backgrounds.
+
+    Unlike :func:`find_drift` it looks at one epoch, and so finds a network that has never decided
+    by the tumour.
+
+    Args:
+        accuracy: On the images as they are.
+        exchanged_accuracy: On the backgrounds of other patients.
+        inside: Share of absolute relevance in the tumour.
+
+    Returns:
+        False where one of them is NaN.
+    """
+    return accuracy - exchanged_accuracy > SERIOUS_DROP and inside >= CONVINCING
 
 
 def find_drift(
