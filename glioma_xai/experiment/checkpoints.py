@@ -113,6 +113,11 @@ def to_go_on_from(run: Path) -> Path | None:
     return None
 
 
+def forget_previous(run: Path) -> None:
+    """Remove the checkpoint before the last one, which a finished run has no use for."""
+    (run / "checkpoints" / f"{PREVIOUS}.ckpt").unlink(missing_ok=True)
+
+
 def _require_best(run: Path) -> None:
     try:
         load_checkpoint(run)

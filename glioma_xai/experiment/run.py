@@ -15,7 +15,12 @@ from pytorch_lightning.loggers import Logger
 from glioma_xai.errors import ConfigError, NumericsError, RunError
 from glioma_xai.experiment import instantiate, tracking
 from glioma_xai.experiment.cases import draw_validation_cases
-from glioma_xai.experiment.checkpoints import AtomicCheckpointIO, load_checkpoint, to_go_on_from
+from glioma_xai.experiment.checkpoints import (
+    AtomicCheckpointIO,
+    forget_previous,
+    load_checkpoint,
+    to_go_on_from,
+)
 from glioma_xai.experiment.launch import names_of, value_of
 from glioma_xai.experiment.lifecycle import (
     RunStatus,
@@ -86,6 +91,8 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
         finally:
             processes.end()
         status.end("finished")
+        if is_first_process():
+            forget_previous(folder)
         tracking.close(loggers, 0)
     return score
 
