@@ -83,8 +83,9 @@ def compare_runs(
 ) -> Path:
     """Write ``comparison.html`` and ``comparison.csv`` about all finished runs in some folders.
 
-    Runs that differ in their seed only are one setting: their scores are pooled, with a t interval
-    over the seeds. Settings are tested pairwise, with p values corrected for the number of tests.
+    Runs that differ in their seed and fold only are one setting: their scores are pooled, with a t
+    interval over the runs. Settings are tested pairwise, with p values corrected for the number of
+    tests.
 
     Args:
         run_dirs: Run folders, sweep folders, or folders of either.
@@ -122,7 +123,8 @@ def compare_runs(
         others={names[folder]: reason for folder, reason in others.items()},
         names=names,
         links={folder: _link(folder, output) for folder in names},
-        seeds=sum(len(setting.runs) > 1 for setting in settings),
+        several=sum(len(setting.runs) > 1 for setting in settings),
+        folds=len({run.fold for run in runs}) > 1,
         tests=[
             (columns[path], difference)
             for path in tested
@@ -201,12 +203,13 @@ def _write_table(path: Path, columns: dict[str, str], rows: Sequence[Row]) -> No
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         ends = [f"{name}{end}" for name in columns.values() for end in ("", " low", " high")]
-        writer.writerow(["setting", "overrides", "seeds", "in Pareto front", *ends])
+        writer.writerow(["setting", "overrides", "seeds", "folds", "in Pareto front", *ends])
         for row in rows:
             numbers = [n for e in row.scores for n in (e.value, e.low, e.high)]
             seeds = " ".join(str(run.seed) for run in row.setting.runs)
             front = "yes" if row.in_front else "no"
-            writer.writerow([row.setting.letter, row.setting.label, seeds, front, *numbers])
+            folds = "; ".join(dict.fromkeys(run.fold for run in row.setting.runs if run.fold))
+            writer.writerow([row.setting.letter, row.setting.label, seeds, folds, front, *numbers])
     part.replace(path)
 
 

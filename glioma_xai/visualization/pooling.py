@@ -1,4 +1,4 @@
-"""Runs of one setting pooled over seeds, and the settings that no other beats."""
+"""Runs of one setting pooled over seeds and folds, and the settings that no other beats."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in their seed only.
+    """Runs that differ in their seed, and in which patients they trained on, only.
 
     Args:
         letter: Short name on the page.
@@ -40,7 +40,7 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
 
 
 def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
-    """Put together the runs whose config differs in the seed only.
+    """Put together the runs whose config differs in the seed and the split of patients only.
 
     Args:
         runs: What is compared.
@@ -79,8 +79,8 @@ def pool(setting: Setting, score: str) -> Estimate:
         score: Path in ``summary.json``.
 
     Returns:
-        With two runs or more the mean and its 95 % t interval over seeds, cut to what the score
-        can be: how sure the mean over seeds is. With one run its own interval: how far other
+        With two runs or more the mean and its 95 % t interval over runs, cut to what the score can
+        be: how sure the mean over runs is. With one run its own interval: how far other
         patients may lie. Costs, which stand at the top of the summary, have a mean alone. NaN if
         no run has the score.
     """
@@ -92,11 +92,11 @@ def pool(setting: Setting, score: str) -> Estimate:
         return found[0]
     if len(values) < 2 or "/" not in score:
         mean = float(values.mean()) if len(values) else math.nan
-        return Estimate(mean, note=f"{len(values)} seeds")
+        return Estimate(mean, note=f"{len(values)} runs")
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     mean = float(values.mean())
     least = -1.0 if score == DROP else 0.0  # every other score of a run is a share
-    return Estimate(mean, max(least, mean - half), min(1.0, mean + half), f"{len(values)} seeds")
+    return Estimate(mean, max(least, mean - half), min(1.0, mean + half), f"{len(values)} runs")
 
 
 def pareto_front(points: Mapping[str, Sequence[float]]) -> set[str]:

@@ -13,7 +13,7 @@ import yaml
 from glioma_xai.errors import RunError
 from glioma_xai.visualization.contents import Estimate
 
-PRIVATE = ("seed", "paths", "logger", "overlays")
+PRIVATE = ("seed", "paths", "logger", "overlays", "data.fold", "data.split_seed")
 """Parts of a config in which two runs of one setting may differ."""
 
 DROP = "behaviour/largest_drop"
@@ -32,6 +32,7 @@ class Run:
         history: Column of ``metrics.csv`` to values by epoch.
         pictures: Name of an overlay of the test split to its file.
         maps: Archive of relevance maps of the test split; None if there is none.
+        fold: Which split of the patients, in words; empty where the seed draws it.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Run:
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
     maps: Path | None = None
+    fold: str = ""
 
     def patient_probabilities(self, split: str = "test") -> dict[str, tuple[int, float]]:
         """Patient to label and probability of the second class; empty for other than two classes.
@@ -131,14 +133,27 @@ def _read(folder: Path) -> Run | str:
     return Run(
         folder=folder,
         seed=config.get("seed"),
-        settings={
-            key: _text(value) for key, value in flat.items() if key.partition(".")[0] not in PRIVATE
-        },
+        settings={key: _text(value) for key, value in flat.items() if not _private(key)},
         scores=with_drop(estimates(summary)),
         history=_history(folder / "metrics.csv"),
         pictures={path.stem: path for path in sorted(folder.glob("relevance/test/*.png"))},
         maps=next(iter(folder.glob("relevance/test/maps.npz")), None),
+        fold=_fold(flat),
     )
+
+
+def _private(key: str) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in PRIVATE)
+
+
+def _fold(settings: Mapping[str, object]) -> str:
+    """Which split of the patients a run had, where it is not the one that its seed draws."""
+    words = []
+    if settings.get("data.folds") is not None:
+        words.append(f"fold {settings.get('data.fold')}")
+    if settings.get("data.split_seed") is not None:
+        words.append(f"split {settings['data.split_seed']}")
+    return ", ".join(words)
 
 
 def flatten(node: object, prefix: str = "", separator: str = ".") -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Settings tested against each other, over seeds or over patients."""
+"""Settings tested against each other, over runs or over patients."""
 
 import itertools
 import math
@@ -63,9 +63,9 @@ def compare_settings(
 ) -> list[Difference]:
     """Test a score between every two settings.
 
-    With two seeds or more on either side it is a t test over seeds: paired where both settings
-    have the same seeds, else Welch's. With one run on either side, an area under the ROC curve is
-    tested on the patients that both runs predicted.
+    With two runs or more on either side it is a t test over runs: paired where both settings have
+    the same seeds and folds, else Welch's. With one run on either side, an area under the ROC curve
+    is tested on the patients that both runs predicted.
 
     Args:
         settings: What is compared.
@@ -77,7 +77,7 @@ def compare_settings(
     """
     found = []
     for first, second in itertools.combinations(settings, 2):
-        difference = _over_seeds(first, second, score)
+        difference = _over_runs(first, second, score)
         if difference is None and area_test is not None and score.endswith("/auc"):
             difference = _over_patients(first, second, score, area_test)
         if difference is not None:
@@ -110,19 +110,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _over_seeds(first: Setting, second: Setting, score: str) -> Difference | None:
+def _over_runs(first: Setting, second: Setting, score: str) -> Difference | None:
     a, b = (
-        {run.seed: run.scores[score].value for run in setting.runs if score in run.scores}
+        {
+            (str(run.seed), run.fold): run.scores[score].value
+            for run in setting.runs
+            if score in run.scores
+        }
         for setting in (first, second)
     )
+    kind = "runs" if len({fold for _, fold in a.keys() | b.keys()}) > 1 else "seeds"
     if min(len(a), len(b)) < 2 or np.isnan([*a.values(), *b.values()]).any():
         return None
     if set(a) == set(b):
-        result = stats.ttest_rel([a[seed] for seed in a], [b[seed] for seed in a])
-        test = f"paired t test over {len(a)} seeds"
+        result = stats.ttest_rel([a[key] for key in a], [b[key] for key in a])
+        test = f"paired t test over {len(a)} {kind}"
     else:
         result = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False)
-        test = f"Welch's t test, {len(a)} and {len(b)} seeds"
+        test = f"Welch's t test, {len(a)} and {len(b)} {kind}"
     ends = result.confidence_interval(0.95)
     mean = float(np.mean(list(a.values())) - np.mean(list(b.values())))
     estimate = Estimate(mean, float(ends.low), float(ends.high))

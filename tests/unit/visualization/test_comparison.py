@@ -227,6 +227,26 @@ def test_runs_are_named_from_their_common_folder_on_and_lead_to_their_pages(tmp_
     assert alone == "x/one"
 
 
+def test_folds_are_pooled_and_paired_with_the_same_folds(tmp_path):
+    values = {0.0: (0.80, 0.70, 0.75), 3.0: (0.84, 0.78, 0.77)}
+    for weight, areas in values.items():
+        for fold, auc in enumerate(areas):
+            folder = write_run(tmp_path / f"{weight}{fold}", weight=weight, auc=auc)
+            path = folder / ".hydra/config.yaml"
+            config = yaml.safe_load(path.read_text())
+            config["data"] = {"folds": 3, "fold": fold, "split_seed": None}
+            path.write_text(yaml.safe_dump(config))
+    settings = group_by_setting(find_runs([tmp_path])[0])
+    assert [len(found.runs) for found in settings] == [3, 3]
+    assert pool(settings[0], AREA).value == pytest.approx(0.75)
+    (found,) = compare_settings(settings, AREA)
+    assert found.test == "paired t test over 3 runs"
+    assert found.p_value == pytest.approx(stats.ttest_rel(*values.values()).pvalue)
+    text = compare_runs([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
+    assert "Folds share training patients" in text
+    assert "<td>fold 2</td>" in text
+
+
 def test_what_cannot_be_compared_is_said(tmp_path):
     with pytest.raises(RunError, match=r"missing: expected a run folder or a sweep folder"):
         find_runs([tmp_path / "missing"])
