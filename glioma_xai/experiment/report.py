@@ -14,6 +14,7 @@ from glioma_xai.experiment.cases import draw_test_cases, right_and_wrong
 from glioma_xai.experiment.evaluation import patient_table
 from glioma_xai.experiment.lifecycle import versions
 from glioma_xai.experiment.maps import save_maps
+from glioma_xai.experiment.parts import FOCUS_ON
 from glioma_xai.experiment.report_tables import (
     behaviour_notes,
     behaviour_rows,
@@ -71,7 +72,6 @@ def write_results(
     save_maps(module, data, split=split, path=folder / "relevance" / split / "maps.npz")
     content = write_tables(results, config, data=data, folder=folder, run=run)
     right, wrong = _cases(table, pictures, data.classes)
-    drift = content["drift"]
     report = RunReport(
         title=f"{config.name}, seed {config.seed}",
         verdict=Verdict(**content["verdict"]),
@@ -92,12 +92,24 @@ def write_results(
             f"python -m glioma_xai.evaluate run=<folder>/{run.resolve().name} split={split}"
         ],
         facts=_facts(results),
-        notes=[_NOTE, drift["words"]] if drift and drift["lost"] > TOLERATED_DROP else [_NOTE],
+        notes=[_NOTE, *_training_notes(content)],
         right_cases=right,
         wrong_cases=wrong,
     )
     write_report(folder / "report.html", report)
     return content
+
+
+def _training_notes(content: Mapping[str, Any]) -> list[str]:
+    """What the epochs of training say about how far relevance can be trusted."""
+    drift, flagged = content["drift"], content["fairwashing_epochs"]
+    notes = [drift["words"]] if drift and drift["lost"] > TOLERATED_DROP else []
+    if flagged:
+        notes.append(
+            f"Possible fairwashing in {len(flagged)} epochs, the last of them {flagged[-1]}: "
+            "relevance lay in the tumour while validation accuracy fell on other backgrounds."
+        )
+    return notes
 
 
 def _levels(results: RunResults, classes: tuple[str, ...]) -> list[LevelResult]:
@@ -116,7 +128,7 @@ def _relevance(
     for name, fields in scores.items():
         note = f"{fields['undefined_samples']} undefined"
         if name == "intersection_over_union":
-            note += f"; of pixels above {iou_threshold:.2f} of the highest"
+            note += f"; of pixels above {iou_threshold:.3g} of the highest"
         if name != "lesion_share":
             rows[name] = estimate(fields, note=note)
     return rows
@@ -204,6 +216,7 @@ def _chance(relevance: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         "relevance_rank_accuracy": share,
         "pointing_game": share,
         "focus_score": 0.5,
+        **{name: 0.5 for name in relevance if name.startswith(FOCUS_ON)},
     }
 
 

@@ -79,7 +79,7 @@ def reliability_features(
 
 
 def fit_reliability(
-    features: Array, wrong: ArrayLike, *, method: Method = "logistic", neighbours: int = 25
+    features: Array, wrong: ArrayLike, *, method: Method = "logistic", neighbours: int | None = None
 ) -> ReliabilityModel:
     """Learn on validation rows which predictions are wrong.
 
@@ -89,7 +89,7 @@ def fit_reliability(
         wrong: Whether the prediction was wrong, (N,).
         method: ``logistic`` regression with an L2 penalty, or the share of errors among the nearest
             ``neighbours``, both on standardised features.
-        neighbours: For ``neighbours``; at most N.
+        neighbours: For ``neighbours``; at most N. None takes the square root of N.
 
     Returns:
         A model; one that answers NaN if there are no errors or nothing else.
@@ -100,7 +100,7 @@ def fit_reliability(
     last = (
         LogisticRegression(max_iter=1000)
         if method == "logistic"
-        else KNeighborsClassifier(min(neighbours, len(errors)))
+        else KNeighborsClassifier(min(neighbours or round(len(errors) ** 0.5), len(errors)))
     )
     imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     pipeline = make_pipeline(imputer, StandardScaler(), last)
