@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from textwrap import fill
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ INK, RULE = "#1b1f23", "#c9ced4"
 # Okabe and Ito (2008), told apart with every colour-vision deficiency
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")
+LETTER, LEGEND_KEY = 0.075, 0.7
+"""Inches of a letter at 8 points, and of a line with its space in a legend."""
 
 
 def to_svg(figure: Figure) -> str:
@@ -88,7 +91,7 @@ def marker(points: int) -> str:
 
 
 def common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One row of names above all charts.
+    """Names above all charts, in as many columns as there is room for.
 
     Args:
         figure: With the charts.
@@ -97,11 +100,15 @@ def common_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     handles: dict[str, Artist] = {}
     for axis in axes:
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    legend = figure.legend(
-        handles.values(), handles.keys(), loc="upper left", ncols=min(12, len(handles))
-    )
-    _plain(legend)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
+    width = figure.get_figwidth()
+    names = [fill(name, int((width - LEGEND_KEY) / LETTER)) for name in handles]
+    longest = max(len(line) for name in names for line in name.splitlines())
+    columns = min(len(names), max(1, int(width / (LETTER * longest + LEGEND_KEY))))
+    rows = -(-len(names) // columns) * (1 + max(name.count("\n") for name in names))
+    _plain(figure.legend(handles.values(), names, loc="upper left", ncols=columns))
+    height = 0.12 + 0.18 * rows
+    figure.set_figheight(figure.get_figheight() + height)
+    figure.tight_layout(rect=(0, 0, 1, 1 - height / figure.get_figheight()))
 
 
 def draw_named(
