@@ -5,14 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from glioma_xai.experiment.comparison import write_comparison
 from glioma_xai.experiment.launch import run_command
-from glioma_xai.metrics.functional.agreement import rank_correlation
-from glioma_xai.metrics.functional.delong import delong_test
-from glioma_xai.visualization.comparison import compare_runs
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -32,13 +26,7 @@ def compare(arguments: Sequence[str]) -> None:
     """Compare the runs that a command line names and print where the page is."""
     options = parse(arguments)
     output = options.output or options.runs[0] / "comparison"
-    print(compare_runs(options.runs, output, area_test=delong_test, similarity=_correlation))
-
-
-def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Rank correlation of two batches of maps, (B, *spatial), one value a case, (B,)."""
-    maps, others = (torch.from_numpy(values)[:, None] for values in (first, second))
-    return rank_correlation(maps, others).double().numpy()
+    print(write_comparison(options.runs, output))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from glioma_xai.losses.objective import Objective
 
 Node = dict[str, object]
 _OF_OBJECTIVE = ("guidance_weight", "consistency_weight", "combine", "weighting", "balance_every")
+_EXTRAS = ("joblib", "optuna", "ray", "submitit")  # of the package, for plugins of Hydra
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -94,6 +95,7 @@ class TrainConfig:
     class_weights: typing.Literal["none", "balanced"] = "none"
     overlays: int = 6
     bootstrap: int = 1000
+    objectives: list[str] | None = None
 
 
 def conf_dir() -> Path:
@@ -155,6 +157,12 @@ def _explain(message: str, name: str) -> str:
     first = " ".join(message.split("\n\nConfig search path")[0].split())
     if found := re.search(r"Could not (?:override|find) '([^']+)'", first):
         word = found.group(1).split("@")[0]
+        if word.startswith(("hydra/launcher/", "hydra/sweeper/")):
+            plugin = word.rsplit("/", 1)[1]
+            extra = plugin.partition("_")[0]
+            if extra in _EXTRAS:
+                return f"{word}: not installed. pip install 'glioma-xai[{extra}]'."
+            return f"{word}: no such choice. {nearest(plugin, [*_EXTRAS, 'basic'])}"
         group, _, choice = word.partition("/")
         if choice and (conf_dir() / group).is_dir():
             return f"{group}={choice}: no such choice. {nearest(choice, choices(group))}"

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from glioma_xai.experiment.launch import run_command, run_jobs, split_arguments, value_of
 from glioma_xai.experiment.run import resume_run, run
+from glioma_xai.experiment.sweep import resume_sweep, run_sweep
 
 
 def job(config: DictConfig) -> float:
@@ -15,15 +16,24 @@ def job(config: DictConfig) -> float:
     return run(config, Path(HydraConfig.get().runtime.output_dir))
 
 
-def main() -> None:
-    """Entry point."""
-    arguments = sys.argv[1:]
+def work(arguments: list[str]) -> None:
+    """Do what the command line asks: a run or a sweep, new or gone on with."""
     overrides, _, multirun = split_arguments(arguments)
     folder = value_of("resume", overrides)
-    if folder is not None:
+    if multirun and folder is not None:
+        resume_sweep("train", arguments)
+    elif multirun:
+        run_sweep("train", arguments)
+    elif folder is not None:
         rest = [word for word in overrides if not word.startswith("resume=")]
-        sys.exit(run_command(lambda: resume_run(Path(folder), rest, multirun=multirun)))
-    sys.exit(run_command(lambda: run_jobs("train", arguments, job)))
+        resume_run(Path(folder), rest, multirun=False)
+    else:
+        run_jobs("train", arguments, job)
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run_command(lambda: work(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """From a command line to exit codes: compose and check first, then let Hydra run the jobs."""
 
-import itertools
 import math
 import os
 import sys
@@ -8,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from glioma_xai.config import check_config, compose_config, conf_dir
 from glioma_xai.errors import ConfigError, GliomaXaiError
@@ -80,59 +77,52 @@ def names_of(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").strip("[]").split(",") if name.strip()]
 
 
-def jobs_of(overrides: Sequence[str], config: DictConfig) -> list[list[str]]:
-    """The overrides of every job of a multirun, as the basic sweeper would make them."""
-    parser = OverridesParser.create()
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    given = {word.partition("=")[0] for word in overrides}
-    swept = [f"{key}={value}" for key, value in params.items() if key not in given]
-    batches = BasicSweeper.split_arguments(parser.parse_overrides([*overrides, *swept]), None)
-    return [list(job) for job in itertools.chain.from_iterable(batches)]
-
-
-def check_jobs(name: str, arguments: Sequence[str]) -> None:
-    """Compose and check every job before the first one starts.
-
-    Raises:
-        ConfigError: For the first job that is wrong.
-    """
-    overrides, folders, multirun = split_arguments(arguments)
-    jobs = [overrides]
-    if multirun:
-        single = [word for word in overrides if "," not in word.partition("=")[2] or "[" in word]
-        jobs = jobs_of(overrides, compose_config(name, single, config_dirs=folders, hydra=True))
-    for job in jobs:
-        config = compose_config(name, job, config_dirs=folders)
-        config.paths.run = "runs/run"  # Hydra knows it once the job has started
-        check_config(config)
-
-
-def run_jobs(name: str, arguments: Sequence[str], job: Callable[[DictConfig], float]) -> None:
-    """Check everything, then hand the command line to Hydra.
+def run_jobs(name: str, arguments: Sequence[str], job: Callable[[DictConfig], object]) -> None:
+    """Check the config, then hand the command line to Hydra for a single job.
 
     Args:
         name: Main config.
         arguments: Command line without the program.
-        job: Does one run; its number is what a sweeper optimises.
+        job: Does the run.
+
+    Raises:
+        ConfigError: If the config is wrong; nothing has been started then.
     """
-    if not {"--help", "-h", "--hydra-help", "--info", "-i", "--cfg", "-c"} & set(arguments):
-        check_jobs(name, arguments)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach run_command instead of sys.exit
-    sys.argv = [sys.argv[0], *arguments]
+    if not asks_only(arguments):
+        overrides, folders, _ = split_arguments(arguments)
+        config = compose_config(name, overrides, config_dirs=folders)
+        config.paths.run = "runs/run"  # Hydra knows it once the job has started
+        check_config(config)
     failures: list[GliomaXaiError] = []
 
-    def quiet(config: DictConfig) -> float:
+    def quiet(config: DictConfig) -> object:
         try:
             return job(config)
         except GliomaXaiError as error:
-            if split_arguments(arguments)[2]:
-                raise  # a job of a multirun: Hydra must know that it failed
             failures.append(error)  # raised below, without Hydra's own lines about it
             return math.nan
 
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(quiet)()
+    start_hydra(name, arguments, quiet)
     if failures:
         raise failures[0]
+
+
+def asks_only(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks Hydra for help or for the config, and runs nothing."""
+    return bool({"--help", "-h", "--hydra-help", "--info", "-i", "--cfg", "-c"} & set(arguments))
+
+
+def start_hydra(name: str, arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:
+    """Let Hydra run a command line: one job, or all jobs of a multirun.
+
+    Args:
+        name: Main config.
+        arguments: Command line without the program.
+        task: Does one job.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach run_command instead of sys.exit
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
 
 
 def folder_of(text: str | None, *, key: str, command: str) -> Path:

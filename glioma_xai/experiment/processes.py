@@ -25,8 +25,13 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
         self.exit_code = 128 + number
         self.asks_for_requeue = number == signal.SIGUSR1
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int]]:
+        """A launcher's process hands it to the one that waits."""
+        return type(self), (self.number,)
 
 
 def is_first_process() -> bool:

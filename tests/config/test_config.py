@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from glioma_xai.config import check_config, choices, compose_config, conf_dir, nearest
 from glioma_xai.errors import ConfigError
 from glioma_xai.experiment.instantiate import check_trust
-from glioma_xai.experiment.launch import check_jobs, jobs_of, split_arguments, value_of
+from glioma_xai.experiment.launch import split_arguments, value_of
+from glioma_xai.experiment.sweep_plan import jobs_of, plan_sweep, stand_ins
 
 GROUPS = [
     "data",
@@ -59,6 +60,10 @@ def test_groups_are_all_tested() -> None:
         ),
         ("model=smal_cnn", r"model=smal_cnn: no such choice\. Did you mean small_cnn\?"),
         ("+experiment=lrp_guidet", r"Did you mean lrp_guided\?"),
+        (
+            "hydra/launcher=nowhere",
+            r"hydra/launcher/nowhere: no such choice\. Known: basic, joblib",
+        ),
         ("modle=small_cnn", r"modle: no such key\. Did you mean model\?"),
     ],
 )
@@ -115,16 +120,27 @@ def test_nearest_lists_what_is_known_if_nothing_is_near() -> None:
     assert nearest("zzz", ["beta", "alpha"]) == "Known: alpha, beta."
 
 
-def test_jobs_of_a_sweep_are_the_product_of_its_lists() -> None:
+def test_jobs_of_a_sweep_are_numbered_as_hydra_numbers_them() -> None:
     config = compose_config("train", ["+sweep=seeds"], hydra=True)
-    jobs = jobs_of(["+sweep=seeds", "loss.guidance_weight=1,2"], config)
+    jobs = jobs_of(["+sweep=seeds", "loss.guidance_weight=1,2", "hydra.verbose=true"], config)
     assert len(jobs) == 6
-    assert ["+sweep=seeds", "loss.guidance_weight=2", "seed=1"] in jobs
+    assert jobs[0] == ["seed=0", "+sweep=seeds", "loss.guidance_weight=1"]
+    assert jobs[1] == ["seed=0", "+sweep=seeds", "loss.guidance_weight=2"]
 
 
-def test_a_sweep_is_checked_before_its_first_job() -> None:
-    with pytest.raises(ConfigError, match="found 'none'"):
-        check_jobs("train", ["-m", "trainer.max_epochs=1,none"])
+def test_sweeps_can_be_combined() -> None:
+    sweep = plan_sweep("train", ["-m", "+sweep=[composite,seeds]", "seed=3,4"])
+    assert len(sweep.jobs) == 4 * 2
+    assert sweep.jobs[1].label == "attribution=epsilon seed=4"
+
+
+def test_a_search_is_stood_for_by_its_choices_and_the_ends_of_its_intervals() -> None:
+    words = ["model=small_cnn,resnet10", "optimizer.lr=tag(log,interval(0.001,0.1))", "seed=1"]
+    jobs = stand_ins(words, compose_config("train", ["seed=1"], hydra=True))
+    assert ["model=small_cnn", "optimizer.lr=0.001", "seed=1"] in jobs
+    assert ["model=resnet10", "optimizer.lr=0.001", "seed=1"] in jobs
+    assert ["model=small_cnn", "optimizer.lr=0.1", "seed=1"] in jobs
+    assert len(jobs) == 3
 
 
 def test_ids_are_read_as_they_are_written() -> None:

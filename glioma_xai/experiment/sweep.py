@@ -1,0 +1,261 @@
+"""Many jobs out of one command line: checked before the first, compared after the last."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from glioma_xai.errors import ConfigError, GliomaXaiError, RunError
+from glioma_xai.experiment.launch import asks_only, split_arguments, start_hydra, value_of
+from glioma_xai.experiment.lifecycle import read_status
+from glioma_xai.experiment.processes import interruptible
+from glioma_xai.experiment.run import resume_run, run
+from glioma_xai.experiment.sweep_check import Checked, check_sweep
+from glioma_xai.experiment.sweep_devices import take_device
+from glioma_xai.experiment.sweep_memory import in_words
+from glioma_xai.experiment.sweep_objectives import Score, objectives_of
+from glioma_xai.experiment.sweep_plan import PLAN, Job, Sweep, plan_sweep, read_sweep
+from glioma_xai.experiment.sweep_results import conclude
+
+_log = logging.getLogger(__name__)
+_ROUNDS = ".resumed"
+"""Folder in a sweep's own for what Hydra and its launcher write when jobs are resumed."""
+
+
+def run_sweep(name: str, arguments: Sequence[str]) -> None:
+    """Check every job of a command line with ``-m``, run them all, and sum up.
+
+    Args:
+        name: Main config.
+        arguments: Command line without the program.
+
+    Raises:
+        ConfigError: If a job is wrong; nothing has been started then.
+        RunError: If a job cannot run, then nothing has been started; or if not all jobs finished.
+    """
+    if asks_only(arguments):
+        start_hydra(name, arguments, lambda config: None)
+        return
+    sweep = plan_sweep(name, arguments)
+    earlier = (sweep.folder / PLAN).is_file()
+    if earlier and not sweep.searches:
+        raise ConfigError(
+            f"hydra.sweep.dir: expected a new folder, found the sweep {sweep.folder}. Go on with "
+            f"it: python -m glioma_xai.{name} -m resume={sweep.folder}"
+        )
+    checked = check_sweep(name, sweep)
+    _announce(checked)
+    checked.sweep.write()
+    if not sweep.searches:
+        _write_configs(checked)
+    task = partial(_job, folder=sweep.folder, launcher=sweep.launcher)
+    own = [*arguments, f"hydra.sweep.dir={quoted(sweep.folder)}"]
+    if earlier:  # a search that goes on: its new jobs lie beside the earlier ones
+        number = len(list(sweep.folder.glob("*/status.json")))
+        own.append(f"hydra.sweep.subdir='{number}_${{hydra.job.num}}'")
+    error = _launch(name, own, task, sweep)
+    if error is not None and sweep.launcher == "joblib":
+        error = _relaunch(name, checked.sweep, error)
+    conclude(checked.sweep, error=error)
+
+
+def resume_sweep(name: str, arguments: Sequence[str]) -> None:
+    """Run the jobs of a sweep that are missing, failed or were interrupted, each with its config.
+
+    Args:
+        name: Main config.
+        arguments: Command line with ``-m`` and ``resume=<folder of the sweep>``; a launcher in it
+            replaces the sweep's own.
+
+    Raises:
+        ConfigError: If another setting is given.
+        RunError: If the folder is no sweep, or not all jobs finished.
+    """
+    overrides, _, _ = split_arguments(arguments)
+    folder = Path(value_of("resume", overrides) or "")
+    launcher = _launcher_words(overrides)
+    others = [
+        word
+        for word in overrides
+        if word not in launcher and not word.lstrip("+").startswith(("resume=", "trust="))
+    ]
+    if others:
+        raise ConfigError(
+            f"resume: expected no other settings than a launcher's, found {' '.join(others)}. "
+            "Every job keeps its own config; leave them out or start a new sweep."
+        )
+    sweep = read_sweep(folder)
+    if sweep.searches:
+        raise ConfigError(
+            f"{folder}: expected a sweep with a list of jobs, found a search, whose jobs follow "
+            "from each other. Its study is kept: repeat its command with hydra.sweep.dir="
+            f"{folder} to search on."
+        )
+    wanted = _unfinished(sweep)
+    if not wanted:
+        raise RunError(f"{folder}: expected unfinished jobs, found none. Nothing to do.")
+    print(f"sweep {folder}: {len(wanted)} of {len(sweep.jobs)} jobs to run")
+    trust = value_of("trust", overrides)
+    error = _resume(
+        name, sweep, wanted, launcher=launcher or _launcher_words(sweep.arguments), trust=trust
+    )
+    conclude(sweep, error=error)
+
+
+def quoted(path: Path) -> str:
+    """A path as a value on Hydra's command line, whatever characters are in it."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _job(config: DictConfig, *, folder: Path, launcher: str) -> Score | None:
+    """One job; whatever ends it does not end the others, and is in its status.json."""
+    own = Path(HydraConfig.get().runtime.output_dir)
+    return _guarded(
+        lambda: objectives_of(config, run(config, own), own),
+        config,
+        own,
+        launcher=launcher,
+        folder=folder,
+    )
+
+
+def _resumed_job(
+    config: DictConfig, *, folder: Path, launcher: str, trust: str | None
+) -> Score | None:
+    """One job of an earlier sweep; of the config that Hydra composed only its number counts."""
+    own = folder / str(config.job)
+    overrides = [] if trust is None else [f"trust={trust}"]
+
+    def work() -> Score:
+        resume_run(own, overrides, multirun=False)
+        return 0.0
+
+    saved = OmegaConf.load(own / ".hydra" / "config.yaml")
+    assert isinstance(saved, DictConfig)
+    return _guarded(work, saved, own, launcher=launcher, folder=folder)
+
+
+def _guarded(
+    work: Callable[[], Score | None],
+    config: DictConfig,
+    own: Path,
+    *,
+    launcher: str,
+    folder: Path,
+) -> Score | None:
+    try:
+        device = take_device(config, launcher, folder / ".devices")
+        if device is not None:
+            _log.info("job %s has GPU %s", own.name, device)
+        return work()
+    except GliomaXaiError as error:
+        _log.error("job %s failed: %s", own.name, error)
+    except Exception:
+        _log.exception("job %s failed", own.name)
+    return None
+
+
+def _announce(checked: Checked) -> None:
+    sweep = checked.sweep
+    what = "settings of a search" if sweep.searches else "jobs"
+    print(
+        f"sweep {sweep.folder}: {len(sweep.jobs)} {what} checked, {checked.cohorts} cohorts and "
+        f"{checked.networks} networks built; a step of the largest needs about "
+        f"{in_words(checked.need.total)}"
+    )
+    for warning in checked.warnings:
+        print(f"warning: {warning}.")
+    print(f"best run: {sweep.rule}", flush=True)
+
+
+def _write_configs(checked: Checked) -> None:
+    """Give every job its config now, so that one that never starts can be run later as it was."""
+    for job, config in zip(checked.sweep.jobs, checked.configs, strict=True):
+        folder = checked.sweep.folder / str(job.number) / ".hydra"
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "config.yaml")
+        OmegaConf.save(OmegaConf.create(list(job.overrides)), folder / "overrides.yaml")
+
+
+def _launch(
+    name: str, arguments: Sequence[str], task: Callable[[DictConfig], object], sweep: Sweep
+) -> Exception | None:
+    """Let Hydra run all jobs; what it or its launcher raises, such as a process that was killed."""
+    try:
+        with interruptible():
+            start_hydra(name, arguments, task)
+    except Exception as error:
+        _log.debug("the launcher ended", exc_info=True)
+        return error
+    except BaseException:
+        print(
+            f"The sweep goes on with python -m glioma_xai.{name} -m resume={sweep.folder}",
+            file=sys.stderr,
+        )
+        raise
+    return None
+
+
+def _unfinished(sweep: Sweep) -> list[Job]:
+    return [
+        job
+        for job in sweep.jobs
+        if read_status(sweep.folder / str(job.number)).get("state") != "finished"
+    ]
+
+
+def _launcher_words(words: Sequence[str]) -> list[str]:
+    return [w for w in words if w.lstrip("+").startswith(("hydra.launcher.", "hydra/launcher="))]
+
+
+def _resume(
+    name: str, sweep: Sweep, jobs: Sequence[Job], *, launcher: Sequence[str], trust: str | None
+) -> Exception | None:
+    """Run some jobs of a sweep through a launcher, in their own folders."""
+    numbers = ",".join(str(job.number) for job in jobs)
+    choice = next((w.split("=", 1)[1] for w in launcher if w.startswith("hydra/launcher=")), None)
+    task = partial(_resumed_job, folder=sweep.folder, launcher=choice or "basic", trust=trust)
+    arguments = [
+        "-m",
+        f"+job={numbers}",
+        *launcher,
+        f"hydra.sweep.dir={quoted(sweep.folder / _ROUNDS)}",
+        "hydra.sweep.subdir='../${job}'",
+        "hydra.output_subdir=null",  # the job's config is there already
+    ]
+    return _launch(name, arguments, task, sweep)
+
+
+def _relaunch(name: str, sweep: Sweep, error: Exception) -> Exception | None:
+    """Joblib ends all its processes when one is killed: run what that left, the suspects last."""
+    left, before = _interrupted(sweep), len(sweep.jobs) + 1
+    last: Exception | None = error
+    while last is not None and left and len(left) < before:
+        _log.warning("a process of the sweep was killed (%s); %d jobs go on", last, len(left))
+        before = len(left)
+        words = _launcher_words(sweep.arguments)
+        last = _resume(name, sweep, left, launcher=words, trust=_own_packages(sweep))
+        left = _interrupted(sweep)
+    return last
+
+
+def _own_packages(sweep: Sweep) -> str:
+    """What the command line of this very process named may be called again by it."""
+    names = set()
+    for job in sweep.jobs:
+        saved = (sweep.folder / str(job.number) / ".hydra" / "config.yaml").read_text()
+        names.update(re.findall(r"_target_: *['\"]?(\w+)", saved))
+    return f"[{','.join(sorted(names))}]"
+
+
+def _interrupted(sweep: Sweep) -> list[Job]:
+    """Jobs that neither finished nor failed, those that never started first."""
+    states = {job: read_status(sweep.folder / str(job.number)).get("state") for job in sweep.jobs}
+    left = [job for job in sweep.jobs if states[job] not in {"finished", "failed"}]
+    return sorted(left, key=lambda job: states[job] is not None)

@@ -1,0 +1,163 @@
+"""Parts of a sweep: the rule, the pooled folds, the memory of a step, one GPU a process."""
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from glioma_xai.errors import CohortError, ConfigError, RunError
+from glioma_xai.experiment.sweep_check import Problems
+from glioma_xai.experiment.sweep_devices import take_device
+from glioma_xai.experiment.sweep_folds import pool_folds
+from glioma_xai.experiment.sweep_memory import Need, TensorMemory, memory_warning
+from glioma_xai.experiment.sweep_objectives import objectives_of
+from glioma_xai.experiment.sweep_plan import Job, Sweep, plan_sweep, read_sweep
+from glioma_xai.experiment.sweep_results import Outcome, best_run
+
+JOBS = tuple(Job(number, (f"seed={number}",), f"seed={number}") for number in range(5))
+SWEEP = Sweep(Path("sweep"), ("-m", "seed=range(5)"), JOBS, monitor="validation/auc")
+
+
+def outcome(name: str, label: str, score: float) -> Outcome:
+    return Outcome(name, Path("sweep") / name, label, "finished", score=score)
+
+
+def test_the_best_run_is_of_the_best_setting_not_the_luckiest() -> None:
+    finished = [
+        outcome("0", "a=1 seed=0", 0.99),  # mean .745
+        outcome("1", "a=1 seed=1", 0.50),
+        outcome("2", "a=2 seed=0", 0.80),  # mean .81
+        outcome("3", "a=2 seed=1", 0.82),
+    ]
+    said = best_run(finished, SWEEP)
+    assert said.startswith("best run: sweep/3 (a=2 seed=1), mean 0.810 of 2 runs")
+    lowest = best_run(finished, replace(SWEEP, mode="min"))
+    assert lowest.startswith("best run: sweep/1 (a=1 seed=1)")
+    assert "Test data plays no part" in said
+    assert "no best run is named" in best_run(finished, replace(SWEEP, monitor=None))
+
+
+def test_a_run_without_a_score_is_never_the_best() -> None:
+    finished = [outcome("0", "a=1", float("nan")), outcome("1", "a=2", 0.1)]
+    assert best_run(finished, SWEEP).startswith("best run: sweep/1")
+
+
+def test_a_sweep_is_read_back(tmp_path: Path) -> None:
+    sweep = replace(SWEEP, folder=tmp_path, launcher="joblib", at_a_time=2)
+    sweep.write()
+    assert read_sweep(tmp_path) == sweep
+    with pytest.raises(RunError, match=r"expected a sweep's folder with sweep\.json"):
+        read_sweep(tmp_path / "nowhere")
+
+
+def test_the_folder_of_a_job_is_its_number() -> None:
+    with pytest.raises(ConfigError, match="A job's folder is its number"):
+        plan_sweep("train", ["-m", "seed=0,1", "hydra.sweep.subdir=mine"])
+
+
+def test_the_same_problem_of_several_jobs_is_one_line() -> None:
+    problems = Problems(SWEEP)
+    for number in range(4):
+        problems.add(number, CohortError("no such cohort"))
+    problems.add(2, ValueError("odd\nmore"))
+    with pytest.raises(RunError) as found:
+        problems.raise_all()
+    lines = str(found.value).splitlines()[1:]
+    assert lines == [
+        "  job 0 (seed=0), 1 (seed=1), 2 (seed=2) and 1 more: no such cohort",
+        "  job 2 (seed=2): ValueError: odd",
+    ]
+    problems.add(0, ConfigError("a setting"))
+    with pytest.raises(ConfigError, match="found 3 problems"):
+        problems.raise_all()
+
+
+def predictions(folder: Path, patients: list[str]) -> Path:
+    folder.mkdir()
+    rows = [
+        {"level": level, "split": split, "patient": patient, "subject": patient, "label": 1}
+        for patient in patients
+        for level, split in (("slice", "test"), ("patient", "test"), ("slice", "validation"))
+    ]
+    pd.DataFrame(rows).assign(site="").to_csv(folder / "predictions.csv", index=False)
+    return folder
+
+
+def test_pooled_folds_hold_every_patient_once(tmp_path: Path) -> None:
+    first = predictions(tmp_path / "0", ["007", "P2"])
+    second = predictions(tmp_path / "1", ["P3"])
+    assert list(pool_folds([first, second])["patient"]) == ["007", "P2", "P3"]
+    again = predictions(tmp_path / "2", ["P2"])
+    with pytest.raises(CohortError, match="found 1 in several, such as P2"):
+        pool_folds([first, second, again])
+
+
+def test_objectives_are_of_the_epoch_that_was_chosen(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"selected_epoch": 1}))
+    rows = "epoch,validation/auc,validation/loss\n0,.9,.1\n1,.7,.2\n2,.8,\n"
+    (tmp_path / "metrics.csv").write_text(rows)
+    config = OmegaConf.create({"objectives": ["validation/loss", "validation/auc"]})
+    assert objectives_of(config, 0.5, tmp_path) == (0.2, 0.7)
+    assert objectives_of(OmegaConf.create({"objectives": None}), 0.5, tmp_path) == 0.5
+    assert objectives_of(OmegaConf.create({}), float("nan"), tmp_path) is None
+    config.objectives = ["validation/acu"]
+    with pytest.raises(RunError, match="found validation/acu"):
+        objectives_of(config, 0.5, tmp_path)
+
+
+def test_memory_follows_every_tensor_from_birth_to_end() -> None:
+    weight = torch.ones(1000, requires_grad=True)  # not made inside: not counted
+    with TensorMemory() as held:
+        kept = torch.zeros(1000)  # 4000 bytes
+        view = kept[:10]  # none of its own
+        passing = kept + weight  # 4000
+        assert held.now == 8000
+        del passing
+        assert held.now == 4000
+        product = (kept * weight).exp()  # product and exp: exp keeps its result alone
+        assert held.now == 8000
+        product.sum().backward()
+    assert held.most >= 4000 + 4000 + 4000 + 4000  # kept, exp, and two gradients at a time
+    assert view.numel() == 10
+
+
+def test_too_large_a_step_is_said() -> None:
+    assert memory_warning(Need(0, 1000), SWEEP, "cpu") is None
+    said = memory_warning(Need(10**15, 0), replace(SWEEP, at_a_time=2), "cpu")
+    assert said is not None
+    assert said.startswith("memory: 2 jobs at a time, each with one step of about 1000000.0 GB")
+    assert memory_warning(Need(10**15, 0), replace(SWEEP, launcher="submitit_slurm"), "cpu") is None
+
+
+def _take(folder: Path, barrier, devices) -> None:
+    config = OmegaConf.create({"trainer": {"accelerator": "gpu"}})
+    devices.put(take_device(config, "joblib", folder))
+    assert take_device(config, "joblib", folder) is None  # its next job keeps the device
+    devices.put(os.environ["CUDA_VISIBLE_DEVICES"])
+    barrier.wait(60)
+
+
+def test_every_process_has_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")
+    context = multiprocessing.get_context("fork")
+    barrier, devices = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_take, args=(tmp_path, barrier, devices)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [devices.get(timeout=60) for _ in range(4)]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert sorted(found) == ["4", "4", "GPU-5", "GPU-5"]
+    config = OmegaConf.create({"trainer": {"accelerator": "cpu"}})
+    assert take_device(config, "joblib", tmp_path) is None
+    config.trainer.accelerator = "gpu"
+    assert take_device(config, "submitit_slurm", tmp_path) is None
