@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from torch import Tensor
+if TYPE_CHECKING:  # a process that only writes phantoms need not load torch
+    from torch import Tensor
 
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 MODALITIES: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
@@ -68,12 +69,12 @@ class Problem:
 class Batch(TypedDict):
     """What every dataloader yields; B samples, C modalities, spatial shape H W [D]."""
 
-    image: Tensor  # B C H W [D], float32, normalised in the brain, background 0
-    lesion_mask: Tensor  # B 1 H W [D], float32: 1 must, 0 must not, NaN unknown (no mask: all NaN)
-    brain_mask: Tensor  # B 1 H W [D], float32, 1 in the brain
-    label: Tensor  # B, int64
-    index: Tensor  # B, int64, position in the split's table; a sample's key for randomness
-    slice_index: Tensor  # B, int64, slice of the subject's own grid; -1 for a volume
+    image: "Tensor"  # B C H W [D], float32, normalised in the brain, background 0
+    lesion_mask: "Tensor"  # B 1 H W [D], float32: 1 must, 0 must not, NaN unknown (if no mask)
+    brain_mask: "Tensor"  # B 1 H W [D], float32, 1 in the brain
+    label: "Tensor"  # B, int64
+    index: "Tensor"  # B, int64, position in the split's table; a sample's key for randomness
+    slice_index: "Tensor"  # B, int64, slice of the subject's own grid; -1 for a volume
     patient_id: list[str]
     subject_id: list[str]
     site: list[str]  # "" if unknown

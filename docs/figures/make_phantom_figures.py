@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from glioma_xai.data.patient import Patient, Stream, build_patient, stream
+from glioma_xai.data.cohort import build_enrolled
+from glioma_xai.data.patient import Patient, Stream, stream
 from glioma_xai.data.plan import PhantomSettings, enrol
 from glioma_xai.data.shortcuts import SHORTCUTS, apply_shortcut
 from glioma_xai.records import MODALITIES, Modality
@@ -19,15 +20,7 @@ SETTINGS = PhantomSettings()
 
 def build(number: int) -> Patient:
     """Patient of the default cohort."""
-    enrolment = enrol(SETTINGS, number)
-    return build_patient(
-        seed=SETTINGS.seed,
-        number=number,
-        grade=enrolment.grade,
-        site=enrolment.site,
-        difficulty=SETTINGS.difficulty,
-        slices=SETTINGS.slices,
-    )
+    return build_enrolled(SETTINGS, enrol(SETTINGS, number))
 
 
 def show(axis: Axes, patient: Patient, modality: Modality) -> None:

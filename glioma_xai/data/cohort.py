@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -20,9 +19,13 @@ from rich.progress import Progress
 from glioma_xai.data.patient import Grade, Patient, Stream, build_patient, stream
 from glioma_xai.data.plan import Enrolment, PhantomSettings, enrol
 from glioma_xai.data.shortcuts import apply_shortcut
+from glioma_xai.data.unfinished import LOCK, unfinished_folder
 from glioma_xai.errors import CohortError
 
-__all__ = ["TABLE", "VARIANTS", "PhantomRow", "PhantomSettings", "read_rows", "write_cohort"]
+__all__ = [
+    "TABLE", "VARIANTS", "PhantomRow", "PhantomSettings", "build_enrolled", "read_rows",
+    "write_cohort",
+]  # fmt: skip
 
 TABLE = "cohort.json"
 VARIANTS = ("removed", "swapped")
@@ -47,7 +50,8 @@ def write_cohort(
     """Write a cohort in the layout of BraTS 2018, or recognise the one that is there.
 
     Files appear in a temporary folder beside ``output`` that takes its name at the end: whatever
-    stops the work, nothing half-written is left under that name. With a shortcut,
+    stops the work, nothing half-written is left under that name, and what a killed process left is
+    deleted by the next. With a shortcut,
     ``variants/removed`` and ``variants/swapped`` hold the same patients without it, and with it in
     the others.
 
@@ -66,9 +70,7 @@ def write_cohort(
     output = Path(output)
     if _is_complete(output, settings):
         return output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
-    try:
+    with unfinished_folder(output) as partial:
         rows = []
         with Progress(disable=not progress) as bar:
             task = bar.add_task("phantom patients", total=settings.subjects)
@@ -78,10 +80,8 @@ def write_cohort(
         rows.sort(key=lambda row: row.patient_id.split("_")[2])
         table = _header(settings) | {"patients": [asdict(row) for row in rows]}
         (partial / TABLE).write_text(json.dumps(table, indent=1) + "\n")
-        partial.chmod(0o755)
+        (partial / LOCK).unlink()
         _publish(partial, output, settings)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output
 
 
@@ -107,18 +107,23 @@ def _write_all(folder: Path, settings: PhantomSettings, workers: int) -> Iterato
             raise
 
 
-def _write_patient(folder: Path, settings: PhantomSettings, number: int) -> PhantomRow:
-    """Write one patient's files, and those of the variants."""
-    enrolment = enrol(settings, number)
-    patient = build_patient(
+def build_enrolled(settings: PhantomSettings, enrolment: Enrolment) -> Patient:
+    """Return a cohort's patient without a shortcut."""
+    return build_patient(
         seed=settings.seed,
-        number=number,
+        number=enrolment.number,
         grade=enrolment.grade,
         site=enrolment.site,
         difficulty=settings.difficulty,
         slices=settings.slices,
         spacing_mm=settings.spacing_mm,
     )
+
+
+def _write_patient(folder: Path, settings: PhantomSettings, number: int) -> PhantomRow:
+    """Write one patient's files, and those of the variants."""
+    enrolment = enrol(settings, number)
+    patient = build_enrolled(settings, enrolment)
     rng = stream(settings.seed, number, Stream.SHORTCUT)
     marked = apply_shortcut(settings.shortcut, patient, rng)
     _write_files(folder, settings, enrolment, patient, marked)
