@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glioma_xai.data.datamodule import GliomaDataModule
-    from glioma_xai.data.inspection import inspect_cohort
     from glioma_xai.data.subject_space import restore
 
 _PLACES = {
     "GliomaDataModule": "glioma_xai.data.datamodule",
-    "inspect_cohort": "glioma_xai.data.inspection",
     "restore": "glioma_xai.data.subject_space",
 }
-__all__ = ["GliomaDataModule", "inspect_cohort", "restore"]
+__all__ = ["GliomaDataModule", "restore"]
 
 
 def __getattr__(name: str) -> object:

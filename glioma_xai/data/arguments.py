@@ -17,7 +17,7 @@ from glioma_xai.data.prepared import Division, PreparedCohort
 from glioma_xai.data.reading import CohortSource, Reader
 from glioma_xai.data.settings import axis_values, fill, require_choice
 from glioma_xai.data.slices import SliceSelection
-from glioma_xai.data.splits import SplitSettings
+from glioma_xai.data.split_settings import SplitSettings
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.errors import ConfigError
 
@@ -63,7 +63,9 @@ class DataArguments(pl.LightningDataModule):
         splits_file: CSV written by ``write_splits``; taken instead of drawing.
         split_seed: Seed of the splits and of which masks are used; None takes ``seed``.
         batch_size: Samples a batch.
-        num_workers: Processes that load batches; also threads that prepare the cohort.
+        num_workers: Processes that load batches.
+        prepare_workers: Subjects that are prepared at a time, each in up to 0.6 GiB of memory for a
+            volume of BraTS's size; None takes every core.
         cache_dir: Where prepared subjects and phantom cohorts are kept.
         sampler: none, or balanced (each class equally often).
         on_error: raise, or skip (leaves out what cannot be used).
@@ -110,6 +112,7 @@ class DataArguments(pl.LightningDataModule):
         split_seed: int | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
+        prepare_workers: int | None = None,
         cache_dir: str = ".cache/glioma_xai",
         sampler: Sampling = "none",
         on_error: str = "raise",
@@ -130,10 +133,16 @@ class DataArguments(pl.LightningDataModule):
             raise ConfigError(
                 f"data.mask_share must be a share in [0, 1], got {mask_share}. 1 uses every mask."
             )
+        if prepare_workers is not None and prepare_workers < 1:
+            raise ConfigError(
+                f"data.prepare_workers must be 1 or more, got {prepare_workers}. "
+                "null takes every core."
+            )
         self.classes = tuple(classes)
         self.modalities = tuple(modalities)
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.prepare_workers = prepare_workers
         self.seed = seed
         self.sampling = sampler
         self.on_error = on_error

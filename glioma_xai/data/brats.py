@@ -30,7 +30,8 @@ SUFFIXES: Mapping[str, str] = {
 """What follows the case's id in a file name, in any case, and what the file holds."""
 GRADE_FOLDERS = ("HGG", "LGG")
 TIME_POINT = re.compile(
-    r"^(brats-gli-\d+)-\d+$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$", re.IGNORECASE
+    r"^(brats-gli-\d+)-\d+$|^(ucsf-pdgm-\d+)_fu\d+d$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$",
+    re.IGNORECASE,
 )
 
 
@@ -126,7 +127,7 @@ def _case(folder: Path, names: Sequence[str]) -> _Case | None:
     others: list[Path] = []
     for name in sorted(names):
         stem = nifti_stem(Path(name))
-        if stem is None:
+        if stem is None or name.startswith("."):  # ._x.nii.gz: what macOS adds to archives
             continue
         role = None
         if stem.lower().startswith(case_id.lower()):

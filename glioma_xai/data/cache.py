@@ -3,25 +3,26 @@
 import hashlib
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
-from glioma_xai.data.transforms import Geometry, Preparation, Prepared, prepare
-from glioma_xai.data.volumes import load_subject
-from glioma_xai.records import Problem, Subject
+from glioma_xai.records import Subject
 
-FORMAT = 2
+if TYPE_CHECKING:  # processes that only read entries need not load what makes them
+    from glioma_xai.data.transforms import Geometry, Prepared
+
+FORMAT = 3
 """Raised when the code prepares subjects differently, so that older entries are made anew."""
+UNFINISHED = ".unfinished_"
+LEFTOVER_SECONDS = 3600
+"""Age at which an unfinished file belongs to a process that was killed; writing takes seconds."""
 
 
 def entry_key(subject: Subject, settings: str) -> str:
@@ -64,17 +65,24 @@ class PreparedCache:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def geometry(self, key: str) -> Geometry | None:
+    def remove_leftovers(self) -> None:
+        """Delete what killed processes left unfinished."""
+        for path in self.folder.glob(f"*/{UNFINISHED}*"):
+            with suppress(FileNotFoundError):  # another process was quicker
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
+
+    def geometry(self, key: str) -> "Geometry | None":
         """Return an entry's geometry, or None if there is no complete entry."""
         if not self._arrays(key).is_file():
             return None
-        return cast(Geometry, json.loads(self._geometry(key).read_text()))
+        return cast("Geometry", json.loads(self._geometry(key).read_text()))
 
     def samples(self, key: str) -> NDArray[np.float16]:
-        """Return an entry's arrays (N, C + 2, *spatial), mapped from disk and read on demand."""
+        """Return an entry's arrays (N, C + 3, *spatial), mapped from disk and read on demand."""
         return cast(NDArray[np.float16], np.load(self._arrays(key), mmap_mode="r"))
 
-    def write(self, key: str, prepared: Prepared) -> Geometry:
+    def write(self, key: str, prepared: "Prepared") -> "Geometry":
         """Store an entry; returns its geometry."""
         text = json.dumps(prepared.geometry)
         self._replace(self._geometry(key), lambda file: file.write(text.encode()))
@@ -90,7 +98,7 @@ class PreparedCache:
     @staticmethod
     def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".unfinished_")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
@@ -98,58 +106,3 @@ class PreparedCache:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A prepared subject: where its arrays lie in the cache, and on the subject's own grid."""
-
-    subject: Subject
-    key: str
-    geometry: Geometry
-
-
-def prepare_subjects(
-    subjects: Sequence[Subject],
-    preparation: Preparation,
-    cache: PreparedCache,
-    *,
-    workers: int = 1,
-    slices: Mapping[str, Sequence[int]] | None = None,
-) -> tuple[list[Entry], list[Problem]]:
-    """Prepare the subjects that are not in the cache yet, several at a time.
-
-    Args:
-        subjects: What to prepare.
-        preparation: How.
-        cache: Where entries are looked up and stored.
-        workers: Subjects at a time.
-        slices: Slices of each subject id, counted from the foot; None selects them by area.
-
-    Returns:
-        The entries of all subjects that could be prepared, in the given order, and every problem
-        found while reading the others. Warnings are reported when an entry is made.
-    """
-
-    def one(subject: Subject) -> tuple[Entry | None, list[Problem]]:
-        problems: list[Problem] = []
-        own = preparation
-        if slices is not None and preparation.spatial_dims == 2:
-            numbers = tuple(slices[subject.subject_id])
-            own = replace(own, slices=replace(own.slices, numbers=numbers))
-        files_present = all(path.is_file() for path in subject_files(subject))
-        key = entry_key(subject, own.as_json()) if files_present else ""
-        geometry = cache.geometry(key) if key else None
-        if geometry is None:
-            loaded, problems = load_subject(subject, own.modalities, own.label_values)
-            if loaded is None:
-                return None, problems
-            geometry = cache.write(key, prepare(loaded, own))
-        return Entry(subject, key, geometry), problems
-
-    bar = Progress(transient=True, disable=not sys.stderr.isatty(), console=Console(stderr=True))
-    with bar, ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and filtering free the GIL
-        done = pool.map(one, subjects)
-        results = list(bar.track(done, total=len(subjects), description="preparing subjects"))
-    entries = [entry for entry, _ in results if entry is not None]
-    return entries, [problem for _, problems in results for problem in problems]

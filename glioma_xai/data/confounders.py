@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from glioma_xai.data.intensities import background_value
+from glioma_xai.data.intensities import find_foreground
 from glioma_xai.data.layout import nifti_stem
 from glioma_xai.data.volumes import LoadedSubject
 from glioma_xai.records import Problem, Subject
@@ -19,6 +19,9 @@ SIGNIFICANCE = 0.01
 """Largest p-value at which a trait counts as tied to the class."""
 ASSOCIATION = 0.3
 """Smallest Cramér's V, or distance of the AUC from .5 times two, that is worth a warning."""
+
+PERCENTILES = (1, 50, 90, 99)
+BRIGHT = PERCENTILES.index(90)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Traits:
         patient_id: Of its patient.
         label: Class index.
         categories: Name of a trait to its value: site, file type, orientation, size, spacing.
-        numbers: Name of a trait to its value: brightness of each modality beside the tumour.
+        levels: 1st, 50th, 90th and 99th percentile of each modality in the brain beside the tumour.
         identical: Modalities that hold the same values, as in ``t1 = flair``; empty if none do.
     """
 
@@ -38,22 +41,22 @@ class Traits:
     patient_id: str
     label: int
     categories: Mapping[str, str]
-    numbers: Mapping[str, float]
+    levels: Mapping[str, tuple[float, ...]]
     identical: tuple[str, ...]
 
 
 def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]) -> Traits:
     """Return the traits of a subject that has been read."""
     first = next(iter(subject.images.values()))
+    is_nifti = nifti_stem(first) is not None
     spacing = np.linalg.norm(loaded.affine[:3, :3], axis=0)
     categories = {
         "site": subject.site or "",
-        "file type": "NIfTI" if nifti_stem(first) else first.suffix.lower(),
+        "file type": "NIfTI" if is_nifti else first.suffix.lower(),
         "orientation": "".join(nib.aff2axcodes(loaded.affine)),
         "size": " x ".join(str(length) for length in loaded.image.shape[1:]),
-        "spacing in mm": " x ".join(f"{length:.2g}" for length in spacing),
+        "spacing in mm": " x ".join(f"{step:.2g}" for step in spacing) if is_nifti else "",
     }
-    bright = [_brightness(channel, loaded.labels) for channel in loaded.image]
     pairs = [(i, j) for i in range(len(modalities)) for j in range(i + 1, len(modalities))]
     identical = tuple(
         f"{modalities[i]} = {modalities[j]}"
@@ -65,17 +68,17 @@ def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]
         subject.patient_id,
         -1 if subject.label is None else subject.label,
         categories,
-        {f"brightness of {m}": b for m, b in zip(modalities, bright, strict=True)},
+        dict(zip(modalities, _levels(loaded), strict=True)),
         identical,
     )
 
 
-def _brightness(channel: NDArray[np.float32], labels: NDArray[np.float32] | None) -> float:
-    """Return the 90th percentile of what is neither air nor tumour; NaN if nothing is left."""
-    shown = channel != background_value(channel)
-    if labels is not None:
-        shown &= labels == 0
-    return float(np.percentile(channel[shown], 90)) if shown.any() else float("nan")
+def _levels(loaded: LoadedSubject) -> list[tuple[float, ...]]:
+    """Return percentiles of each modality in the brain beside the tumour."""
+    brain = find_foreground(loaded.image).brain
+    healthy = brain if loaded.labels is None else brain & (loaded.labels == 0)
+    inside = loaded.image[:, healthy if healthy.any() else brain]  # C voxels
+    return [tuple(np.percentile(channel, PERCENTILES).tolist()) for channel in inside]
 
 
 def visible_shortcuts(traits: Sequence[Traits], classes: Sequence[str]) -> list[Problem]:
@@ -95,10 +98,9 @@ def visible_shortcuts(traits: Sequence[Traits], classes: Sequence[str]) -> list[
     for name in patients[0][0].categories:
         values = [" and ".join(sorted({t.categories[name] for t in group})) for group in patients]
         problems += _tied_category(name, values, labels, classes)
-    for name in patients[0][0].numbers:
-        numbers = np.array([np.mean([t.numbers[name] for t in group]) for group in patients])
-        known = np.isfinite(numbers)
-        problems += _tied_number(name, numbers[known], labels[known], classes)
+    for name in patients[0][0].levels:
+        bright = np.array([np.mean([t.levels[name][BRIGHT] for t in group]) for group in patients])
+        problems += _tied_number(f"brightness of {name}", bright, labels, classes)
     return problems
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from glioma_xai.data.arguments import DataArguments
 from glioma_xai.data.augmentation import Augmentation
 from glioma_xai.data.dataset import SampleDataset
-from glioma_xai.data.inspection import examine_cohort
+from glioma_xai.data.inspection import Inspection, examine_cohort
 from glioma_xai.data.inspection_page import write_inspection_page
 from glioma_xai.data.intensities import NORMALISED_RANGE
 from glioma_xai.data.loading import BatchLoader, EpochSampler, Sample, as_it_is
@@ -66,23 +66,28 @@ class GliomaDataModule(DataArguments):
             self.preparation,
             self.division,
             cache_dir=self.cache_dir,
-            workers=max(2, self.num_workers),
+            workers=self.prepare_workers,
             skip_errors=self.on_error == "skip",
             graded=self._graded,
         )
 
-    def inspect(self, page: str | Path | None = None) -> list[Problem]:
-        """Read the whole cohort and return every problem, errors first; nothing is cached.
+    def inspect(self, page: str | Path | None = None) -> Inspection:
+        """Read the whole cohort once and say what it consists of and what is wrong with it.
 
         Args:
-            page: HTML file for the problems, counts and a picture of every subject; None for none.
+            page: HTML file for problems, tables and a picture of every subject; None for none.
         """
         self.prepare_data()
-        workers = max(2, self.num_workers)
-        found = examine_cohort(self.source, self.preparation, self.division, workers=workers)
+        found = examine_cohort(
+            self.source,
+            self.preparation,
+            self.division,
+            cache_dir=self.cache_dir,
+            workers=self.prepare_workers,
+        )
         if page is not None:
             write_inspection_page(found, Path(page), title="Cohort check")
-        return list(found.problems)
+        return found
 
     @property
     def cohort(self) -> PreparedCohort:
@@ -202,7 +207,9 @@ class GliomaDataModule(DataArguments):
             CohortError: If the cohort has no such id; the nearest one is named.
         """
         table = self.cohort.table
-        rows = table[(table["subject_id"] == subject_id) | (table["patient_id"] == subject_id)]
+        rows = table[table["subject_id"] == subject_id]
+        if rows.empty:
+            rows = table[table["patient_id"] == subject_id]
         if rows.empty:
             self.cohort.entry(subject_id)
         dataset = self._dataset(rows.assign(guided=True), None)

@@ -1,28 +1,30 @@
 """Everything that is wrong with a cohort, found before any training."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glioma_xai.data.cache import Entry
-from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
-from glioma_xai.data.prepared import (
-    Division,
+from glioma_xai.data.cache import PreparedCache
+from glioma_xai.data.cohort_problems import (
     duplicate_problems,
     usable_subjects,
     window_problems,
 )
+from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
+from glioma_xai.data.prepared import Division, splits_of
+from glioma_xai.data.preparing import Entry, in_parallel, prepare_subject
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
-from glioma_xai.data.split_files import read_splits
-from glioma_xai.data.splits import split_patients
-from glioma_xai.data.transforms import Preparation, prepare
+from glioma_xai.data.transforms import Preparation
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import CohortError, ConfigError
-from glioma_xai.records import Problem, Subject
+from glioma_xai.records import Problem, Split, Subject
+
+MOST_PICTURES = 200
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class Examined:
     """A subject that could be read and prepared.
 
     Args:
-        entry: The subject and its geometry; nothing is cached, the key is empty.
+        entry: The subject and its geometry.
         traits: What can be seen without looking at the tumour.
-        picture: (3, H, W) float16: last modality, lesion and brain of the middle sample.
+        picture: (C + 2, H, W) float16: modalities, lesion and brain where the tumour is largest;
+            None for most subjects of a large cohort.
     """
 
     entry: Entry
     traits: Traits
-    picture: NDArray[np.float16]
+    picture: NDArray[np.float16] | None
 
 
 @dataclass(frozen=True)
@@ -48,76 +51,109 @@ class Inspection:
         problems: Errors first, then warnings.
         examined: The subjects that can be used.
         classes: Class names.
+        modalities: Channels in order.
+        splits: Split of each patient; empty if they could not be drawn.
     """
 
     problems: tuple[Problem, ...]
     examined: tuple[Examined, ...] = ()
     classes: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    splits: Mapping[str, Split] = field(default_factory=dict)
 
-
-def inspect_cohort(
-    source: CohortSource, preparation: Preparation, division: Division, *, workers: int = 2
-) -> list[Problem]:
-    """Return every problem of a cohort, errors first; see ``examine_cohort``."""
-    return list(examine_cohort(source, preparation, division, workers=workers).problems)
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that stop training."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
 def examine_cohort(
-    source: CohortSource, preparation: Preparation, division: Division, *, workers: int = 2
+    source: CohortSource,
+    preparation: Preparation,
+    division: Division,
+    *,
+    cache_dir: Path,
+    workers: int | None = None,
 ) -> Inspection:
-    """Read and prepare every subject of a cohort and list all problems; nothing is written.
+    """Read and prepare every subject of a cohort and list all problems.
+
+    What is prepared is kept for training.
 
     Args:
         source: Where the cohort is.
         preparation: What will be asked of it: modalities, label scheme, size.
         division: How it will be split.
-        workers: Subjects read at a time.
+        cache_dir: Prepared subjects go to its folder ``prepared``.
+        workers: Subjects read at a time; None takes every core.
     """
     try:
         listing = with_label_values(source.listing(), preparation.region)
     except (CohortError, ConfigError) as error:
         return Inspection((_as_problem(error),))
     settings = replace(preparation, label_values=listing.label_values)
-
-    def read(subject: Subject) -> tuple[Examined | None, list[Problem]]:
-        return _examine(subject, settings)
-
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(read, usable_subjects(listing.subjects, graded=True)))
+    cache = PreparedCache(cache_dir / "prepared")
+    usable = usable_subjects(listing.subjects, graded=True)
+    drawn = {subject.subject_id for subject in usable[:: -(-len(usable) // MOST_PICTURES) or 1]}
+    results = in_parallel(
+        lambda subject: _examine(subject, settings, cache, draw=subject.subject_id in drawn),
+        usable,
+        workers=workers,
+        description="checking subjects",
+    )
     problems = [*listing.problems, *(problem for _, found in results for problem in found)]
     examined = tuple(one for one, _ in results if one is not None)
     entries = [one.entry for one in examined]
-    problems += duplicate_problems(entries)
-    problems += _split_problems([entry.subject for entry in entries], source.classes, division)
+    kept = [entry.subject for entry in entries]
+    splits: dict[str, Split] = {}
+    try:
+        splits = splits_of(kept, source.classes, division)
+    except CohortError as error:
+        problems.append(_as_problem(error))
+    problems += duplicate_problems(entries, source.classes, splits)
+    problems += _loss_problems(listing.subjects, kept, source.classes)
     problems += window_problems(entries)
     problems += visible_shortcuts([one.traits for one in examined], source.classes)
     problems.sort(key=lambda problem: problem.severity != "error")
-    return Inspection(tuple(problems), examined, source.classes)
+    return Inspection(tuple(problems), examined, source.classes, source.modalities, splits)
 
 
-def _examine(subject: Subject, settings: Preparation) -> tuple[Examined | None, list[Problem]]:
+def _examine(
+    subject: Subject, settings: Preparation, cache: PreparedCache, *, draw: bool
+) -> tuple[Examined | None, list[Problem]]:
     loaded, problems = load_subject(subject, settings.modalities, settings.label_values)
     if loaded is None:
         return None, problems
     traits = traits_of(subject, loaded, settings.modalities)
-    prepared = prepare(loaded, settings)
-    middle = prepared.samples[len(prepared.samples) // 2]
-    flat = middle if middle.ndim == 3 else middle[..., middle.shape[-1] // 2]
-    picture = flat[[settings.channels - 1, -2, -1]]
-    return Examined(Entry(subject, "", prepared.geometry), traits, picture), problems
+    entry, _ = prepare_subject(subject, settings, cache, loaded)
+    assert entry is not None
+    return Examined(entry, traits, _picture(entry, settings, cache) if draw else None), problems
 
 
-def _split_problems(
-    subjects: Sequence[Subject], classes: Sequence[str], division: Division
+def _picture(entry: Entry, settings: Preparation, cache: PreparedCache) -> NDArray[np.float16]:
+    """Return modalities, lesion and brain of the slice with the largest tumour, (C + 2, H, W)."""
+    sample = cache.samples(entry.key)[int(np.argmax(entry.geometry["lesion_area"]))]
+    if sample.ndim == 4:
+        shown = sample[-2] if (sample[-2] == 1).any() else sample[-1]
+        sample = sample[..., int((shown == 1).sum(axis=(0, 1)).argmax())]
+    first = settings.neighbours * len(settings.modalities)  # the slice itself, of a 2.5-D stack
+    return np.array(sample[[*range(first, first + len(settings.modalities)), -2, -1]])
+
+
+def _loss_problems(
+    listed: Sequence[Subject], kept: Sequence[Subject], classes: Sequence[str]
 ) -> list[Problem]:
-    try:
-        if division.splits_file is not None:
-            read_splits(division.splits_file, {subject.patient_id for subject in subjects})
-        else:
-            split_patients(subjects, classes, division.settings)
-    except CohortError as error:
-        return [_as_problem(error)]
-    return []
+    """Warn if subjects cannot be used, with their number in each class."""
+    all_of, used = (Counter(s.label for s in subjects) for subjects in (listed, kept))
+    lost = [
+        f"{all_of[index] - used[index]} of {all_of[index]} {name}"
+        for index, name in enumerate(classes)
+    ]
+    if all_of == used:
+        return []
+    ungraded = all_of[None]
+    found = "without " + ", ".join([*lost, f"{ungraded} without a grade"] if ungraded else lost)
+    fix = "Repair them, unless as many of each class are missing."
+    return [Problem("the cohort", "every subject", found, fix, "warning")]
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,25 @@
 """A cohort that has been listed, checked, prepared and split."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from glioma_xai.data.cache import Entry, PreparedCache, prepare_subjects
+from glioma_xai.data.cache import PreparedCache
+from glioma_xai.data.cohort_problems import (
+    duplicate_problems,
+    require_no_errors,
+    usable_subjects,
+    window_problems,
+)
 from glioma_xai.data.layout import nearest_name
+from glioma_xai.data.preparing import Entry, prepare_subjects
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
 from glioma_xai.data.split_files import read_splits
+from glioma_xai.data.split_settings import SplitSettings
 from glioma_xai.data.splits import (
-    SplitSettings,
     guided_patients,
     patient_labels,
     split_patients,
@@ -93,7 +99,7 @@ class PreparedCohort:
         subjects = [subject for subject in listing.subjects if subject.subject_id in wanted]
         slices = {e.subject.subject_id: e.geometry["slices"] for e in self.entries}
         entries, problems = prepare_subjects(
-            subjects, self.preparation, self.cache, workers=2, slices=slices
+            subjects, self.preparation, self.cache, workers=None, slices=slices
         )
         require_no_errors(problems, f"variant {variant}")
         places = {
@@ -119,7 +125,7 @@ def prepare_cohort(
     division: Division,
     *,
     cache_dir: Path,
-    workers: int,
+    workers: int | None = None,
     skip_errors: bool = False,
     graded: bool = True,
 ) -> PreparedCohort:
@@ -131,7 +137,7 @@ def prepare_cohort(
             is filled in.
         division: How patients are divided.
         cache_dir: Prepared subjects go to its folder ``prepared``.
-        workers: Subjects prepared at a time.
+        workers: Subjects prepared at a time; None takes every core.
         skip_errors: Leave out what cannot be used instead of raising.
         graded: False asks for no grades and no splits: every sample is in ``test``.
 
@@ -144,7 +150,7 @@ def prepare_cohort(
     cache = PreparedCache(cache_dir / "prepared")
     entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)
     problems = [*listing.problems, *problems, *window_problems(entries)]
-    duplicates = duplicate_problems(entries)
+    duplicates = duplicate_problems(entries, source.classes)
     if skip_errors:
         entries = _first_of_each(entries)
     problems += duplicates
@@ -155,7 +161,7 @@ def prepare_cohort(
     guided: frozenset[str] = frozenset()
     splits: dict[str, Split] = {subject.patient_id: "test" for subject in subjects}
     if graded:
-        splits = _splits(subjects, source.classes, division)
+        splits = splits_of(subjects, source.classes, division)
         seed = division.settings.seed
         guided = guided_patients(splits, patient_labels(subjects), division.mask_share, seed)
     table = sample_table(entries, splits=splits, classes=source.classes, guided=guided)
@@ -173,67 +179,19 @@ def prepare_cohort(
     )
 
 
-def usable_subjects(subjects: Sequence[Subject], *, graded: bool) -> list[Subject]:
-    """Return the subjects that are worth reading: graded where that matters, each id once."""
-    seen: set[str] = set()
-    usable = []
-    for subject in subjects:
-        if subject.subject_id not in seen and (subject.label is not None or not graded):
-            usable.append(subject)
-        seen.add(subject.subject_id)
-    return usable
-
-
-def require_no_errors(problems: Sequence[Problem], what: str, *, most: int = 50) -> None:
-    """Raise a CohortError that lists every error, one line each."""
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if not errors:
-        return
-    lines = [f"  {problem}" for problem in errors[:most]]
-    if len(errors) > most:
-        lines.append(f"  and {len(errors) - most} more; glioma-xai-check lists all")
-    raise CohortError(
-        f"{what} must be free of errors, found {len(errors)}. Repair them, add the ids to "
-        "data.exclude, or leave them out with data.on_error=skip:\n" + "\n".join(lines)
-    )
-
-
-def duplicate_problems(entries: Sequence[Entry]) -> list[Problem]:
-    """Report subjects with the same content: one may test what another has trained."""
-    by_content: defaultdict[str, list[Subject]] = defaultdict(list)
-    for entry in entries:
-        by_content[entry.geometry["digest"]].append(entry.subject)
-    return [
-        Problem(
-            ", ".join(subject.subject_id for subject in same[:6]),
-            "different images",
-            f"the same content in {len(same)} subjects of "
-            f"{len({subject.patient_id for subject in same})} patients",
-            "Keep one and add the others to data.exclude.",
-        )
-        for same in by_content.values()
-        if len(same) > 1
-    ]
-
-
-def window_problems(entries: Sequence[Entry]) -> list[Problem]:
-    """Warn if the window cuts into the brain of some subjects."""
-    cut = [entry.subject.subject_id for entry in entries if not entry.geometry["brain_fits"]]
-    if not cut:
-        return []
-    found = f"{len(cut)} of {len(entries)} cut off at the window's edge, such as {cut[0]}"
-    fix = "Raise data.spatial_size or data.spacing_mm if that matters."
-    return [Problem("data.spatial_size", "the whole brain inside", found, fix, "warning")]
-
-
 def _first_of_each(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries without repeated content."""
     return list({entry.geometry["digest"]: entry for entry in reversed(entries)}.values())[::-1]
 
 
-def _splits(
+def splits_of(
     subjects: Sequence[Subject], classes: Sequence[str], division: Division
 ) -> dict[str, Split]:
+    """Return the split of each patient: read from the file if one is named, else drawn.
+
+    Raises:
+        CohortError: If they cannot be read or drawn.
+    """
     if division.splits_file is None:
         return split_patients(subjects, classes, division.settings)
     return read_splits(division.splits_file, {subject.patient_id for subject in subjects})

@@ -87,9 +87,13 @@ def _scheme_of(
     if len(regions) > 1:
         raise CohortError(
             f"mask values {listed} must tell what {region} is, found that they mean something else "
-            f"in {' and '.join(closest)}. {fix}"
+            f"in {' and '.join(f'{name} ({_meanings(s)})' for name, s in closest.items())}. {fix}"
         )
     return next(iter(closest.values()))
+
+
+def _meanings(scheme: Mapping[str, int]) -> str:
+    return ", ".join(f"{value} {part}" for part, value in scheme.items())
 
 
 def _surprise(values: Mapping[str, int] | None, edition: str | None) -> tuple[Problem, ...]:

@@ -3,53 +3,11 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from glioma_xai.data.split_files import unique_splits
-from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.data.split_settings import SplitSettings
+from glioma_xai.errors import CohortError
 from glioma_xai.records import Split, Subject
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How patients are divided.
-
-    Args:
-        test_share: Share of each class's patients that is tested; 1 tests all, with no training.
-        validation_share: Share of each class's patients for validation; unused with ``folds``.
-        folds: Number of cross-validation folds of what is not tested; None draws by share.
-        fold: The fold that is held out, from 0.
-        fold_split: What the fold is: ``validation``; or ``test``, with validation drawn by share
-            from the other folds, so that the folds together test every patient once.
-        seed: Same seed, same patients: same splits, whatever the order of the rows.
-        test_sites: Patients of these sites are tested, and no others; empty tests by share.
-    """
-
-    test_share: float = 0.2
-    validation_share: float = 0.15
-    folds: int | None = None
-    fold: int = 0
-    seed: int = 0
-    test_sites: tuple[str, ...] = ()
-    fold_split: Literal["validation", "test"] = "validation"
-
-    def __post_init__(self) -> None:
-        if not (self.test_share >= 0 and self.validation_share >= 0):
-            raise ConfigError(
-                f"data.test_share and data.validation_share must not be negative, got "
-                f"{self.test_share} and {self.validation_share}. 0 leaves a split empty."
-            )
-        if self.test_share + self.validation_share >= 1 and self.test_share != 1:
-            raise ConfigError(
-                f"data.test_share and data.validation_share must add up to less than 1, got "
-                f"{self.test_share} + {self.validation_share}. Leave some patients to train on."
-            )
-        if self.folds is not None and (self.folds < 2 or not 0 <= self.fold < self.folds):
-            raise ConfigError(
-                f"data.folds must be 2 or more and data.fold lie in [0, folds), got "
-                f"folds={self.folds}, fold={self.fold}. Folds are counted from 0."
-            )
 
 
 def split_patients(
@@ -80,12 +38,12 @@ def split_patients(
         patients.sort(key=lambda p: (sites[p], _hash(settings.seed, p)))
         tested: set[str] = set()
         if tests_folds:
-            tested = _held_out(patients, folds, settings)
+            tested = _held_out(name, patients, folds, settings)
         elif "test" not in prescribed.values():
             tested = {patients[i] for i in _spread(len(patients), settings.test_share)}
         rest = [p for p in patients if p not in tested]
         if not tests_folds and (settings.folds is not None or any(p in folds for p in rest)):
-            validation = _held_out(rest, folds, settings)
+            validation = _held_out(name, rest, folds, settings)
         else:
             validation = _drawn(rest, len(patients), prescribed, settings)
         for patient in patients:
@@ -111,11 +69,17 @@ def _drawn(
 
 
 def _held_out(
-    patients: Sequence[str], folds: Mapping[str, int], settings: SplitSettings
+    name: str, patients: Sequence[str], folds: Mapping[str, int], settings: SplitSettings
 ) -> set[str]:
-    """The patients of the fold, by the cohort's own folds if it has some."""
+    """The patients of a class that are in the fold, by the cohort's own folds if it has some."""
     if any(patient in folds for patient in patients):
         return {patient for patient in patients if folds.get(patient) == settings.fold}
+    if settings.folds is not None and 0 < len(patients) < settings.folds:
+        raise CohortError(
+            f"class {name} must have a patient in each of {settings.folds} folds, found "
+            f"{len(patients)}. Add patients of this class, or set "
+            f"data.folds={max(len(patients), 2)}."
+        )
     return set(patients[settings.fold :: settings.folds])
 
 

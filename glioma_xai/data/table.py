@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from glioma_xai.data.cache import Entry
+from glioma_xai.data.preparing import Entry
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Split
 

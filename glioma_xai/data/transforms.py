@@ -104,7 +104,7 @@ class Geometry(TypedDict):
     jitter: int  # pixels stored around that on all sides
     brain_fits: bool  # False if the window cuts off part of the brain
     value_range: list[float]  # smallest and largest stored value
-    digest: str  # of the stored values, the same for the same content
+    digest: str  # of every second voxel of the images, whatever mask, axes and window
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
 
     Image, lesion and brain travel as one tensor, so that nothing can move one without the others.
     """
-    stack, picked, count = _normalised_stack(loaded, preparation)  # C+2 X Y Z
+    turned = _to_ras(loaded)
+    stack, picked, count = _normalised_stack(turned, preparation)  # C+2 X Y Z
     stack = resample(stack, preparation.spacing_mm)
     stack, brain_fits = crop_and_pad(stack, preparation.stored_size, centre=preparation.centre)
     affine = stack.affine.numpy()
@@ -148,25 +149,43 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
         jitter=jitter,
         brain_fits=brain_fits,
         value_range=[float(finished[:, :-3].min()), float(finished[:, :-3].max())],
-        digest=hashlib.sha1(stored.data, usedforsecurity=False).hexdigest(),
+        digest=_digest(turned.image),
     )
     return Prepared(stored, geometry)
+
+
+def _to_ras(loaded: LoadedSubject) -> LoadedSubject:
+    """Return the subject with its axes from left to right, back to front and foot to head."""
+    orientation = nib.orientations.io_orientation(loaded.affine)
+    turn = nib.orientations.apply_orientation
+    back = nib.orientations.inv_ornt_aff(orientation, loaded.image.shape[1:])
+    return LoadedSubject(
+        np.stack([turn(channel, orientation) for channel in loaded.image]),
+        None if loaded.labels is None else turn(loaded.labels, orientation),
+        loaded.affine @ back,
+    )
+
+
+def _digest(image: NDArray[np.float32]) -> str:
+    """Return a name of what images in RAS+ show, (C, X, Y, Z); every second voxel is looked at."""
+    seen = np.ascontiguousarray(image[:, ::2, ::2, ::2])
+    return hashlib.sha1(seen.data, usedforsecurity=False).hexdigest()
 
 
 def _normalised_stack(
     loaded: LoadedSubject, preparation: Preparation
 ) -> tuple[MetaTensor, list[int], int]:
-    """Return image, lesion and brain (C + 2, X, Y, Z) in RAS+, which slices, and of how many.
+    """Return image, lesion and brain (C + 2, X, Y, Z), which slices, and of how many.
 
     Air is 0, and so is the lesion where it is unknown. The affine counts all slices.
+
+    Args:
+        loaded: In RAS+.
+        preparation: Settings.
     """
-    orientation = nib.orientations.io_orientation(loaded.affine)
-    shape = loaded.image.shape[1:]
-    affine = loaded.affine @ nib.orientations.inv_ornt_aff(orientation, shape)
-    image = np.stack([nib.orientations.apply_orientation(c, orientation) for c in loaded.image])
+    image, labels = loaded.image, loaded.labels
     tumour, lesion = None, np.zeros(image.shape[1:], dtype=bool)
-    if loaded.labels is not None:
-        labels = nib.orientations.apply_orientation(loaded.labels, orientation)
+    if labels is not None:
         tumour = labels != 0
         lesion = lesion_region(labels, preparation.label_values, preparation.region)
     foreground = find_foreground(image)
@@ -189,7 +208,7 @@ def _normalised_stack(
             target /= scale[channel]
             target[foreground.is_air(part, channel) & ~brain[..., group]] = 0
     stack[-2], stack[-1] = lesion[..., own], brain[..., own]
-    return MetaTensor(torch.from_numpy(stack), torch.from_numpy(affine)), picked, count
+    return MetaTensor(torch.from_numpy(stack), torch.from_numpy(loaded.affine)), picked, count
 
 
 def _finished(

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from glioma_xai.config import check_config, compose_config
+from glioma_xai.data.overview import composition, intensities
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.checkpoints import BEST
@@ -93,16 +94,18 @@ def check(arguments: Sequence[str]) -> None:
     config.paths.run = "runs/check"
     check_config(config)
     data = instantiate.build_data(config)
-    problems = data.inspect(own["page"])
-    for problem in problems:
+    found = data.inspect(own["page"])
+    for table in (composition(found), intensities(found)) if found.examined else ():
+        print(table.to_string(index=False), end="\n\n")
+    for problem in found.problems:
         print(f"{problem.severity}: {problem}")
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if errors:
+    if found.errors and data.on_error != "skip":
         raise CohortError(
-            f"the cohort: expected no errors, found {len(errors)}, listed above. Mend them, or set "
-            "data.on_error=skip to go on without those subjects."
+            f"the cohort: expected no errors, found {len(found.errors)}, listed above. Mend them, "
+            "or set data.on_error=skip to go on without those subjects."
         )
     data.setup("fit")
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     instantiate.build_attribution(config).composite_for(model, data.input_shape)
-    print(f"no errors: {len(data.table)} samples of {data.table['patient_id'].nunique()} patients")
+    skipped = f"{len(data.left_out)} errors left out" if data.left_out else "no errors"
+    print(f"{skipped}: {len(data.table)} samples of {data.table['patient_id'].nunique()} patients")

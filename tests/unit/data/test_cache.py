@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from glioma_xai.data.brats import list_brats
-from glioma_xai.data.cache import PreparedCache, entry_key, prepare_subjects
+from glioma_xai.data.cache import PreparedCache, entry_key
+from glioma_xai.data.preparing import prepare_subjects
 from glioma_xai.data.transforms import Geometry, Preparation, Prepared
 from glioma_xai.records import Subject
+from tests.unit.data.small_cohorts import case_arrays, write_case
 
 SETTINGS = Preparation(
     ("t2",), {"necrosis": 1, "oedema": 2, "enhancing": 4}, spatial_size=(16, 20), spacing_mm=None
@@ -67,6 +70,24 @@ def test_an_entry_without_arrays_is_no_entry(subjects, tmp_path: Path):
     (entry,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
     next(cache.folder.rglob("*.npy")).unlink()
     assert cache.geometry(entry.key) is None
+
+
+def _peak(subjects, folder: Path, workers: int) -> int:
+    tracemalloc.start()
+    prepare_subjects(subjects, SETTINGS, PreparedCache(folder), workers=workers)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_follows_the_workers_and_not_the_cohort(tmp_path: Path):
+    for number in range(16):
+        arrays = case_arrays(number, shape=(80, 80, 20))
+        write_case(tmp_path / "brats" / "HGG", f"Brats18_CBICA_{number:03d}_1", **arrays)
+    subjects = list_brats(tmp_path / "brats", classes=("LGG", "HGG")).subjects
+    _peak(subjects[:1], tmp_path / "warm", 1)
+    few, many = (_peak(subjects[:n], tmp_path / str(n), 1) for n in (4, 16))
+    assert many < 1.2 * few
 
 
 def _fill(folder: Path, subjects: tuple[Subject, ...]) -> None:

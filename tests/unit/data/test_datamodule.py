@@ -112,15 +112,18 @@ def test_variants_take_the_slices_of_the_cohort_even_if_areas_change(settings, b
 
 def test_all_problems_are_listed_at_once(settings, brats_root: Path):
     write_case(brats_root / "HGG", "Brats18_CBICA_301_1", t2=None)
-    write_case(brats_root / "HGG", "Brats18_CBICA_302_1", seg=None)
+    write_case(brats_root / "HGG", "Brats18_CBICA_302_1", seed=302, seg=None)
     write_case(brats_root, "Brats18_CBICA_303_1")
     data = GliomaDataModule(**settings())
     with pytest.raises(CohortError, match=r"found 2\. Repair") as raised:
         data.setup()
     assert "Brats18_CBICA_301_1: expected t2, t1ce, flair, found t1ce, flair." in str(raised.value)
     assert "Brats18_CBICA_303_1: expected a grade, found none." in str(raised.value)
-    texts = [str(problem) for problem in data.inspect()]
-    assert len(texts) == 3
+    texts = [str(problem) for problem in data.inspect().problems]
+    assert len(texts) == 4
+    assert texts[3].startswith(
+        "the cohort: expected every subject, found without 0 of 6 LGG, 1 of 8"
+    )
     assert texts[2].startswith("Brats18_CBICA_302_1: expected a segmentation, found none.")
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glioma_xai.data.split_files import read_splits, write_splits
+from glioma_xai.data.split_settings import SplitSettings
 from glioma_xai.data.splits import (
-    SplitSettings,
     guided_patients,
     patient_labels,
     split_patients,
@@ -140,6 +140,31 @@ def test_a_class_too_small_is_named():
         split_patients(cohort(2, 30), CLASSES, SplitSettings())
     with pytest.raises(CohortError, match=r"patients of LGG, HGG, found none of LGG\. Add them"):
         split_patients(cohort(0, 30), CLASSES, SplitSettings())
+
+
+def test_a_class_too_small_for_the_folds_is_named_in_every_fold():
+    for fold in range(5):
+        with pytest.raises(
+            CohortError, match=r"class LGG must have a patient in each of 5 folds, fo"
+        ):
+            split_patients(cohort(4, 30), CLASSES, SplitSettings(0, 0, 5, fold))
+
+
+def test_folds_within_each_site_left_out():
+    """Nested: every site is tested once, and the folds divide the patients of the others."""
+    subjects = cohort(30, 30, sites=3)
+    site_of = {subject.patient_id: subject.site for subject in subjects}
+    for site in ("S0", "S1", "S2"):
+        parts = [
+            split_patients(subjects, CLASSES, SplitSettings(folds=4, fold=fold, test_sites=(site,)))
+            for fold in range(4)
+        ]
+        held_out = [p for part in parts for p, split in part.items() if split == "validation"]
+        assert sorted(held_out) == sorted(p for p in site_of if site_of[p] != site)
+        for part in parts:
+            tested = {p for p, split in part.items() if split == "test"}
+            assert tested == {p for p in site_of if site_of[p] == site}
+            assert counts(part, subjects, "validation") == {0: 5, 1: 5}
 
 
 def test_splits_are_read_back(tmp_path: Path):

@@ -1,0 +1,81 @@
+"""What is wrong with a cohort as a whole, once its subjects have been read."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from glioma_xai.data.preparing import Entry
+from glioma_xai.errors import CohortError
+from glioma_xai.records import SPLITS, Problem, Split, Subject
+
+
+def usable_subjects(subjects: Sequence[Subject], *, graded: bool) -> list[Subject]:
+    """Return the subjects that are worth reading: graded where that matters, each id once."""
+    seen: set[str] = set()
+    usable = []
+    for subject in subjects:
+        if subject.subject_id not in seen and (subject.label is not None or not graded):
+            usable.append(subject)
+        seen.add(subject.subject_id)
+    return usable
+
+
+def require_no_errors(problems: Sequence[Problem], what: str, *, most: int = 50) -> None:
+    """Raise a CohortError that lists every error, one line each."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if not errors:
+        return
+    lines = [f"  {problem}" for problem in errors[:most]]
+    if len(errors) > most:
+        lines.append(f"  and {len(errors) - most} more; glioma-xai-check lists all")
+    raise CohortError(
+        f"{what} must be free of errors, found {len(errors)}. Repair them, add the ids to "
+        "data.exclude, or leave them out with data.on_error=skip:\n" + "\n".join(lines)
+    )
+
+
+def duplicate_problems(
+    entries: Sequence[Entry], classes: Sequence[str], splits: Mapping[str, Split] | None = None
+) -> list[Problem]:
+    """Report subjects with the same images: one may test what another has trained.
+
+    Args:
+        entries: Prepared subjects.
+        classes: Class names.
+        splits: Split of each patient, if they have been drawn.
+    """
+    by_content: defaultdict[str, list[Subject]] = defaultdict(list)
+    for entry in entries:
+        by_content[entry.geometry["digest"]].append(entry.subject)
+    return [
+        Problem(
+            ", ".join(subject.subject_id for subject in same[:6]),
+            "different images",
+            f"the same content in {len(same)} subjects of {_whose(same, classes, splits)}",
+            "Keep one and add the others to data.exclude.",
+        )
+        for same in by_content.values()
+        if len(same) > 1
+    ]
+
+
+def _whose(
+    same: Sequence[Subject], classes: Sequence[str], splits: Mapping[str, Split] | None
+) -> str:
+    """Say whose images are alike: number of patients, their classes and splits."""
+    patients = dict.fromkeys(subject.patient_id for subject in same)
+    labels = sorted({subject.label for subject in same if subject.label is not None})
+    words = [" and ".join(classes[label] for label in labels)] if labels else []
+    if splits is not None:
+        words.append(" and ".join(s for s in SPLITS if s in {splits.get(p) for p in patients}))
+    count = f"{len(patients)} patient{'s' if len(patients) > 1 else ''}"
+    return f"{count} ({', '.join(word for word in words if word)})" if any(words) else count
+
+
+def window_problems(entries: Sequence[Entry]) -> list[Problem]:
+    """Warn if the window cuts into the brain of some subjects."""
+    cut = [entry.subject.subject_id for entry in entries if not entry.geometry["brain_fits"]]
+    if not cut:
+        return []
+    found = f"{len(cut)} of {len(entries)} cut off at the window's edge, such as {cut[0]}"
+    fix = "Raise data.spatial_size or data.spacing_mm if that matters."
+    return [Problem("data.spatial_size", "the whole brain inside", found, fix, "warning")]
