@@ -1,11 +1,14 @@
 import os
 import signal
 import sys
+from dataclasses import asdict
 
 import pytest
 
 from glioma_xai import phantom
-from glioma_xai.data.cohort import read_rows
+from glioma_xai.config import compose_config
+from glioma_xai.data.cohort import PhantomSettings, read_rows
+from glioma_xai.errors import ConfigError
 
 
 def run(monkeypatch, *arguments):
@@ -58,3 +61,13 @@ def test_signals_end_the_command_with_their_code(monkeypatch, number, code):
     before = signal.getsignal(number)
     assert run(monkeypatch, "output=x") == code
     assert signal.getsignal(number) == before
+
+
+def test_a_run_knows_every_setting_of_the_phantom():
+    config = compose_config("train", ["data.phantom.difficulty=0.4", "data.phantom.seed=7"])
+    assert (config.data.phantom.difficulty, config.data.phantom.seed) == (0.4, 7)
+    defaults = asdict(PhantomSettings(subjects=300))
+    del defaults["shortcut"]  # is data.shortcut
+    assert compose_config("train", []).data.phantom == defaults
+    with pytest.raises(ConfigError, match=r"phantom\.dificulty: .*Did you mean .*difficulty\?"):
+        compose_config("train", ["data.phantom.dificulty=0.4"])
