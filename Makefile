@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 RUN := OMP_NUM_THREADS=2 $(BIN)/python -m
 
-.PHONY: demo test install test-exact test-faults lint format study clean
+.PHONY: demo test install test-exact test-faults lint format study phantom-study clean
 
 # A plain and a guided network on a phantom whose training images carry a marker, side by side.
 DEMO := +debug=demo paths.root=runs/demo
@@ -22,6 +22,11 @@ test-exact: $(VENV)/.installed
 
 test-faults: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
+
+# What a plain network learns on the phantom, with and without shortcuts; goes on where it stopped.
+phantom-study: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/phantom_study.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/phantom_study.py --spacing 2 --conditions head_tilt
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
