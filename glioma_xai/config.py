@@ -263,8 +263,15 @@ def _check_call(node: Node, path: str) -> None:
                 f"{path}{key}: {node['_target_']} takes no such argument. "
                 f"{nearest(key, parameters)}"
             )
-        if key in hints and not (isinstance(value, dict) and "_target_" in value):
+        if key in hints and not _builds(value):
             _check_value(value, hints[key], f"{path}{key}")
+
+
+def _builds(value: object) -> bool:
+    """Whether a value is an object that is yet to be built, or a list of such."""
+    if isinstance(value, list):
+        return any(_builds(item) for item in value)
+    return isinstance(value, dict) and "_target_" in value
 
 
 def _check_value(value: object, annotation: object, path: str) -> None:
