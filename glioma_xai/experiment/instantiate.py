@@ -32,15 +32,28 @@ def known_targets() -> frozenset[str]:
     return frozenset(names)
 
 
+_VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)")
+_FOLDERS = ("paths.", "data.root", "data.manifest", "data.grades", "data.splits_file")
+
+
+@cache
+def known_variables() -> frozenset[str]:
+    """Environment variables that our own configs read."""
+    texts = [path.read_text() for path in conf_dir().rglob("*.yaml")]
+    return frozenset(name for text in texts for name in _VARIABLE.findall(text))
+
+
 def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
-    """Refuse callables that a config from a run folder may not name.
+    """Refuse callables and environment variables that a config from a run folder may not name.
+
+    Variables in the names of folders are let through: folders are shown nowhere.
 
     Args:
         config: As read from ``<run>/.hydra/config.yaml``.
-        trust: Packages of the user's own whose callables are allowed.
+        trust: Packages of the user's own whose callables are allowed, and variables.
 
     Raises:
-        ConfigError: At the first other ``_target_``.
+        ConfigError: At the first other ``_target_`` or variable.
     """
 
     def walk(node: object, path: str) -> None:
@@ -59,6 +72,12 @@ def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
         elif isinstance(node, list):
             for index, value in enumerate(node):
                 walk(value, f"{path}{index}.")
+        elif isinstance(node, str) and not path.startswith(_FOLDERS):
+            for name in set(_VARIABLE.findall(node)) - known_variables() - set(trust):
+                raise ConfigError(
+                    f"{path[:-1]}: expected a value, found the environment variable {name}. If "
+                    f"the run folder is yours, add trust=[{name}]."
+                )
 
     walk(OmegaConf.to_container(config, resolve=False), "")
 
