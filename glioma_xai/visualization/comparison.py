@@ -109,7 +109,11 @@ def compare_runs(
         Row(setting, [pool(setting, path) for path in columns], setting.letter in front)
         for setting in settings
     ]
-    tested = [path for path in (AREA, wrong_cue, INSIDE) if path in columns]
+    tests = {
+        path: compare_settings(settings, path, area_test=area_test)
+        for path in (AREA, wrong_cue, INSIDE)
+        if path in columns
+    }
     names = shown_names([*(run.folder for run in runs), *others])
     output.mkdir(parents=True, exist_ok=True)
     _write_table(output / "comparison.csv", columns, rows)
@@ -125,11 +129,7 @@ def compare_runs(
         links={folder: _link(folder, output) for folder in names},
         several=sum(len(setting.runs) > 1 for setting in settings),
         folds=len({run.fold for run in runs}) > 1,
-        tests=[
-            (columns[path], difference)
-            for path in tested
-            for difference in compare_settings(settings, path, area_test=area_test)
-        ],
+        tests={columns[path]: found for path, found in tests.items() if found},
         pareto=Markup(
             pareto_chart(points, front, ("relevance inside", "AUC", columns.get(wrong_cue, "")))
         ),

@@ -174,6 +174,7 @@ def test_the_page(sweep, tmp_path):
         "Comparison of 2 settings, 6 runs",
         "loss.guidance_weight=3.0",
         "paired t test over 3 seeds",
+        "AUC by patient: 1 pair, ",
         "accuracy with the shortcut swapped",
         "out of memory",
         "p0_4",

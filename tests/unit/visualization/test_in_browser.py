@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glioma_xai.metrics.functional.delong import delong_test
 from glioma_xai.visualization.comparison import compare_runs
 from glioma_xai.visualization.contents import (
     Case,
@@ -149,6 +150,19 @@ def test_paper_shows_one_slice_a_case_and_no_controls(browser, report):
         assert browser.value(SHOWN) == [["slice 3"], ["slice 3"]]
         hidden = f"[...document.querySelectorAll('{CONTROLS}')].every(e => !e.offsetHeight)"
         assert browser.value(hidden)
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_paper_shows_what_is_folded(browser, tmp_path):
+    for weight in range(6):
+        write_run(tmp_path / str(weight), weight=float(weight))
+    browser.open(compare_runs([tmp_path], tmp_path / "out", area_test=delong_test))
+    shown = "document.querySelector('details tbody tr').offsetHeight"
+    assert browser.value("document.querySelector('details').open") is False  # 15 pairs
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert browser.value(shown) > 0
     finally:
         browser.call("Emulation.setEmulatedMedia", media="")
 
