@@ -26,7 +26,7 @@ from glioma_xai.training.sampling import MaskedSamples
 @cache
 def known_targets() -> frozenset[str]:
     """Every `_target_` that our own configs name; exact names, because prefixes are not safe."""
-    names: set[str] = set()
+    names = {"pytorch_lightning.loggers.WandbLogger"}  # earlier run folders name it
     for path in conf_dir().rglob("*.yaml"):
         names.update(re.findall(r"_target_:\s*([\w.]+)", path.read_text()))
     return frozenset(names)
