@@ -40,8 +40,10 @@ class AttributionConfig:
     stabilizer: float | None = None
     relative_epsilon: bool | None = None
     gamma: float | None = None
+    gamma_decreasing: bool | None = None
     low: float | None = None
     high: float | None = None
+    rules: dict[str, str] | None = None
 
 
 @dataclass
@@ -93,6 +95,7 @@ class TrainConfig:
     seed: int = 0
     deterministic: bool = False
     class_weights: typing.Literal["none", "balanced"] = "none"
+    replace_activations: bool = False
     overlays: int = 6
     bootstrap: int = 1000
     objectives: list[str] | None = None

@@ -16,6 +16,7 @@ from glioma_xai.attribution.composites import (
 from glioma_xai.attribution.coverage import (
     AVERAGE_POOLS,
     DROPOUTS,
+    GATES,
     VIEWS,
     refuse,
     uncovered_modules,
@@ -24,7 +25,7 @@ from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.layers import CONVOLUTIONS, WEIGHT_LAYERS
 from glioma_xai.attribution.live import LiveComposite
 from glioma_xai.attribution.rules import Bound
-from glioma_xai.attribution.steps import AveragePool, DropoutMask, Normalization, View
+from glioma_xai.attribution.steps import AveragePool, DropoutMask, Gate, Normalization, View
 from glioma_xai.attribution.trace import Trace, trace
 from glioma_xai.errors import CompatibilityError, ConfigError
 from glioma_xai.records import Problem
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "convolution": CONVOLUTIONS,
     "linear": (nn.Linear,),
     "batch_norm": BATCH_NORMS,
+    "sigmoid": GATES,
 }
 
 
@@ -69,7 +71,7 @@ def build_composite(
         high: Largest possible input, for the z-box rule; 6 if not given.
         first_layer: Rule of the layers that read the image, instead of the composite's own.
         rules: Rules that differ from the composite's: by a layer's name, or by kind (convolution,
-            linear, batch_norm); each a rule's name or an instance. Names go before kinds.
+            linear, batch_norm, sigmoid); each a rule's name or an instance. Names go before kinds.
 
     Raises:
         ConfigError: Unknown name, layer or rule, or an option out of range or without effect.
@@ -95,8 +97,9 @@ def build_composite(
     if made.convolution is None:
         hooks = _rectifiers(model, made)
     else:
-        refuse(uncovered_modules(model))
-        traced = trace(model, tuple(input_shape))
+        gates = _gates(model, wanted)
+        refuse(uncovered_modules(model, gates))
+        traced = trace(model, tuple(input_shape), gates)
         refuse(traced.problems)
         hooks = _assign(model, made, options, traced, wanted)
     return LiveComposite(
@@ -109,7 +112,10 @@ def build_composite(
 
 
 def uncovered_layers(
-    model: nn.Module, composite_name: str, input_shape: Sequence[int]
+    model: nn.Module,
+    composite_name: str,
+    input_shape: Sequence[int],
+    rules: Mapping[str, str | LiveHook] | None = None,
 ) -> list[Problem]:
     """Return every layer of the model that the composite cannot treat; [] if there is none.
 
@@ -117,6 +123,7 @@ def uncovered_layers(
         model: Returns logits; it is run once on a blank image if all of its modules are covered.
         composite_name: A key of ``COMPOSITES``; gradient methods accept every layer.
         input_shape: Channels and spatial size, without the batch.
+        rules: As for ``build_composite``.
 
     Raises:
         ConfigError: Unknown composite.
@@ -124,7 +131,15 @@ def uncovered_layers(
     """
     if recipe(composite_name, Options(), [], []).convolution is None:
         return []
-    return list(uncovered_modules(model)) or list(trace(model, tuple(input_shape)).problems)
+    gates = _gates(model, rules or {})
+    traced = list(uncovered_modules(model, gates))
+    return traced or list(trace(model, tuple(input_shape), gates).problems)
+
+
+def _gates(model: nn.Module, wanted: Mapping[str, str | LiveHook]) -> set[str]:
+    """Names of the layers that the user takes for gates."""
+    own = {name: _own_rule(name, module, wanted) for name, module in model.named_modules()}
+    return {name for name, rule in own.items() if rule == "gate" or isinstance(rule, Gate)}
 
 
 def _check_names(model: nn.Module, layers: Sequence[str], keys: Sequence[str]) -> None:

@@ -107,7 +107,7 @@ class Call(ABC):
         return cast(Tensor, Contraction.apply(gradient, carrier, carrier.detach(), groups))
 
     @abstractmethod
-    def propagate(self, gradient: Tensor) -> Tensor:
+    def propagate(self, gradient: Tensor) -> Tensor | None:
         """Return what the source receives."""
 
     def _respond_again(self) -> Tensor:
@@ -151,6 +151,13 @@ class GuidedCall(Call):
     def propagate(self, gradient: Tensor) -> Tensor:
         """Return the positive part; the ReLU's own backward does the rest."""
         return gradient.clamp(min=0)
+
+
+class GateCall(Call):
+    """A gate, which has no relevance of its own."""
+
+    def propagate(self, gradient: Tensor) -> None:
+        """Return nothing: all relevance goes to what the gate multiplies."""
 
 
 class PoolCall(Call):

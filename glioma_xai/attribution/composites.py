@@ -17,7 +17,7 @@ from glioma_xai.attribution.rules import (
     ZPlus,
 )
 from glioma_xai.attribution.stabilizer import Stabilizer
-from glioma_xai.attribution.steps import GuidedReLU, Normalization, Pass
+from glioma_xai.attribution.steps import Gate, GuidedReLU, Normalization, Pass
 from glioma_xai.errors import ConfigError
 
 FirstLayer = Literal["epsilon", "zplus", "alphabeta", "gamma", "flat", "wsquare", "zbox"]
@@ -68,6 +68,7 @@ RULES: dict[str, Callable[[Options], LiveHook]] = {
     "zbox": lambda options: ZBox(options.for_others(), low=options.low, high=options.high),
     "norm": lambda options: Normalization(options.for_epsilon()),
     "pass": lambda options: Pass(options.for_others()),
+    "gate": lambda options: Gate(),
 }
 
 RuleAtDepth = Callable[[float], LiveHook]

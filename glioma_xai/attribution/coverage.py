@@ -1,6 +1,6 @@
 """Which layers relevance can pass, and what to do about the others."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ AVERAGE_POOLS = (
     nn.AdaptiveAvgPool3d,
 )
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+GATES = (nn.Sigmoid, nn.Hardsigmoid)
 VIEWS = (nn.Flatten, nn.Identity)
 # Positively homogeneous of degree one: their natural gradient hands coefficients on exactly.
 NATURAL = (
@@ -55,6 +56,12 @@ _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str, str], ...] = (
         "replace it by ReLU or LeakyReLU",
     ),
     (
+        GATES,
+        _ACTIVATION,
+        "replace it by ReLU, or take one that multiplies a signal for a constant with the rule "
+        "gate (rules={sigmoid: gate})",
+    ),
+    (
         (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm, nn.LocalResponseNorm),
         _NORMALIZATION,
         "replace it by BatchNorm",
@@ -75,13 +82,21 @@ _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str, str], ...] = (
         "let the model return logits",
     ),
 )
+_SMOOTH = ("Swish", "MemoryEfficientSwish", "Mish")  # MONAI's own
 _ACTIVATION_MODULE = "torch.nn.modules.activation"
 
 
-def uncovered_modules(model: nn.Module) -> Iterator[Problem]:
-    """Yield each layer of ``model`` that no rule of layer-wise relevance propagation covers."""
+def uncovered_modules(model: nn.Module, gates: Collection[str] = ()) -> Iterator[Problem]:
+    """Yield each layer of ``model`` that no rule of layer-wise relevance propagation covers.
+
+    Args:
+        model: Not run.
+        gates: Names of layers whose output multiplies a signal, by the user's word.
+    """
     for name, module in model.named_modules():
         path = name or "the model"
+        if name in gates:
+            continue
         if isinstance(module, nn.MultiheadAttention) or not list(module.children()):
             problem = _problem(path, module)
             if problem is not None:
@@ -105,8 +120,8 @@ def _problem(path: str, module: nn.Module) -> Problem | None:
     for kinds, why, fix in _REASONS:
         if isinstance(module, kinds):
             return _describe(path, module, why, fix)
-    if type(module).__module__ == _ACTIVATION_MODULE:
-        return _describe(path, module, _ACTIVATION, "replace it by ReLU")
+    if type(module).__module__ == _ACTIVATION_MODULE or type(module).__name__ in _SMOOTH:
+        return _describe(path, module, _ACTIVATION, "replace it by ReLU (replace_activations=true)")
     if list(module.parameters(recurse=False)) or type(module).__module__.startswith("torch.nn."):
         why = "is a kind of layer that no rule is implemented for"
         return _describe(path, module, why, "build it from convolutions, linear layers and ReLU")
@@ -126,17 +141,18 @@ def refuse(problems: Iterable[Problem]) -> None:
     """Raise if there is a problem.
 
     Raises:
-        CompatibilityError: Names the first problem and how many more there are.
+        CompatibilityError: Names every problem, one a line.
     """
     found = list(problems)
     if not found:
         return
-    first = found[0]
-    more = f" {len(found) - 1} more such layers." if len(found) > 1 else ""
-    fix = f"{first.fix[0].lower()}{first.fix[1:]}"
-    raise CompatibilityError(
-        f"{first.where}: {fix} Expected {first.expected}, got {first.found}.{more}"
-    )
+    lines = [
+        f"{problem.where}: {problem.fix[0].lower()}{problem.fix[1:]} Expected {problem.expected}, "
+        f"got {problem.found}."
+        for problem in found
+    ]
+    head = [] if len(lines) == 1 else [f"relevance cannot pass {len(lines)} layers:"]
+    raise CompatibilityError("\n".join([*head, *lines]))
 
 
 def has_inplace(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 from glioma_xai.records import Problem
@@ -30,10 +31,18 @@ class Graph:
     def __init__(self, image: Tensor) -> None:
         self._image = image
         self._accepted: list[Node] = []
+        self._constant: set[Node] = set()
         self._depends: dict[Node, bool] = {}
 
-    def accept(self, output: Tensor) -> None:
-        """Note that a module with a rule of its own made this tensor."""
+    def accept(self, output: Tensor, *, gate: bool = False) -> None:
+        """Note that a module with a rule of its own made this tensor.
+
+        Args:
+            output: Of the module.
+            gate: Relevance takes it for a constant.
+        """
+        if gate and output.grad_fn is not None:
+            self._constant.add(output.grad_fn)
         node = output.grad_fn
         while node is not None and _name(node).startswith(("View", "UnsafeView", "Squeeze")):
             self._accepted.append(node)
@@ -52,6 +61,10 @@ class Graph:
             if name in _WEIGHTED:
                 told.add(name)
                 yield _problem(name, "has weights but is no layer", "Make it a layer of the model")
+            elif isinstance(node, BackwardCFunction):
+                told.add(name)
+                fix = "Replace it by ReLU (replace_activations=true) if it is an activation"
+                yield _problem(name, "has a backward of its own", fix)
             elif name.startswith("ScaledDotProduct") or (
                 name in _NOT_HOMOGENEOUS
                 and (len(readers) > 1 or name not in _OF_TWO or self._divides(node))
@@ -74,8 +87,9 @@ class Graph:
             node, done = stack.pop()
             parents = [parent for parent, _ in node.next_functions if parent is not None]
             if done:
-                self._depends[node] = getattr(node, "variable", None) is self._image or any(
-                    self._depends[parent] for parent in parents
+                self._depends[node] = node not in self._constant and (
+                    getattr(node, "variable", None) is self._image
+                    or any(self._depends[parent] for parent in parents)
                 )
                 order.append(node)
             elif node not in self._depends:

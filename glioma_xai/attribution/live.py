@@ -8,9 +8,21 @@ from zennit.core import Composite, Hook
 
 from glioma_xai.attribution.coverage import has_inplace
 from glioma_xai.attribution.hooks import LiveHook
-from glioma_xai.attribution.steps import Boundary, Reading, Setting
+from glioma_xai.attribution.steps import Boundary, Reading
 from glioma_xai.attribution.tape import Tape
 from glioma_xai.errors import CompatibilityError
+
+
+class Setting:
+    """An attribute of a module, changed until the composite is removed."""
+
+    def __init__(self, module: nn.Module, name: str, value: object) -> None:
+        self._module, self._name, self._before = module, name, getattr(module, name)
+        setattr(module, name, value)
+
+    def remove(self) -> None:
+        """Give the attribute its value back."""
+        setattr(self._module, self._name, self._before)
 
 
 class LiveComposite(Composite):

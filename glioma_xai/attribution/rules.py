@@ -233,17 +233,15 @@ class Flat(WeightRule):
 
     def distribute(self, call: LayerCall, gradient: Tensor) -> Tensor:
         """Return the relevance of the layer's values."""
-        if call.linear.is_convolution:
-            return self._by_windows(call, gradient)
         weight = torch.ones_like(call.weight())
-        return call.hand_on(gradient, weight, weight[:, :1].T * weight.shape[1])
+        if not call.linear.is_convolution:
+            return call.hand_on(gradient, weight, weight[:, :1].T * weight.shape[1])
+        return self._by_windows(call, gradient, weight)
 
-    def _by_windows(self, call: LayerCall, gradient: Tensor) -> Tensor:
+    def _by_windows(self, call: LayerCall, gradient: Tensor, weight: Tensor) -> Tensor:
         """Add up the output channels first: they all share with the same window."""
-        groups = call.linear.groups
-        weight, values = call.weight(), call.values
-        each = weight.shape[1]
-        window = torch.ones_like(weight[:groups, :1])  # G 1 h w
+        groups, values, each = call.linear.groups, call.values, weight.shape[1]
+        window = weight[:groups, :1].contiguous()  # G 1 h w
         ones = torch.ones_like(values[:1, :groups])
         count = each * call.linear.apply(ones, window)  # 1 G h w
         shares = self.stabilizer.divide(call.total(gradient, groups), count)

@@ -9,6 +9,7 @@ from zennit.core import RemovableHandleList
 from glioma_xai.attribution.batchnorm import Affine, BatchNorm, uses_batch_statistics
 from glioma_xai.attribution.calls import (
     Call,
+    GateCall,
     GuidedCall,
     InputCall,
     NormCall,
@@ -92,6 +93,23 @@ class Pass(LiveHook):
         if not output.requires_grad or output.shape != inputs[0].shape:
             return output
         return self.relay(PassCall(self, values=inputs[0], output=output), output, inputs[0])
+
+
+class Gate(LiveHook):
+    """A sigmoid whose output multiplies a signal: the signal takes all relevance.
+
+    The gate counts as a constant of the relevance pass, as weights do, and stays a function of the
+    weights for the loss. Offered for squeeze-and-excitation, never chosen by itself.
+
+    Reference:
+        Arras et al. (2017), WASSA, 159-168, for the gates of an LSTM.
+    """
+
+    def replace(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Replace the output by a relay that hands nothing on."""
+        if not output.requires_grad:
+            return output
+        return self.relay(GateCall(self, values=output, output=output), output, output)
 
 
 class GuidedReLU(LiveHook):
@@ -223,15 +241,3 @@ class Reading(LiveHook):
             if self.origin(output).layer is None:
                 self.tape.mark(output, Origin())
         return output
-
-
-class Setting:
-    """An attribute of a module, changed until the composite is removed."""
-
-    def __init__(self, module: nn.Module, name: str, value: object) -> None:
-        self._module, self._name, self._before = module, name, getattr(module, name)
-        setattr(module, name, value)
-
-    def remove(self) -> None:
-        """Give the attribute its value back."""
-        setattr(self._module, self._name, self._before)

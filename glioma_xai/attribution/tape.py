@@ -31,8 +31,8 @@ class Propagation(Protocol):
     def active(self) -> bool:
         """True while the composite's context is open."""
 
-    def propagate(self, gradient: Tensor) -> Tensor:
-        """Return what the source receives."""
+    def propagate(self, gradient: Tensor) -> Tensor | None:
+        """Return what the source receives; None for nothing."""
 
     def release(self) -> None:
         """Let go of all tensors."""

@@ -1,6 +1,6 @@
 """In which order a model calls its layers, which read the image, and what functions it uses."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -39,7 +39,8 @@ class Trace:
 class _Recorder:
     """Notes calls in a forward pass; keeps the tensors alive, so that ids stay unique."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, gates: Collection[str]) -> None:
+        self._gates = gates
         self.calls: dict[str, bool] = {}
         self.graph = Graph(image)
         self._pixels = {id(image): image}
@@ -48,8 +49,9 @@ class _Recorder:
         self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object
     ) -> None:
         reads_image = bool(inputs) and id(inputs[0]) in self._pixels
-        if isinstance(output, Tensor) and isinstance(module, (*WEIGHT_LAYERS, *BATCH_NORMS)):
-            self.graph.accept(output)
+        gate, weighted = name in self._gates, isinstance(module, (*WEIGHT_LAYERS, *BATCH_NORMS))
+        if isinstance(output, Tensor) and (gate or weighted):
+            self.graph.accept(output, gate=gate)
         if isinstance(module, WEIGHT_LAYERS):
             self.calls[name] = self.calls.get(name, False) or reads_image
         elif not reads_image or not isinstance(output, Tensor):
@@ -58,19 +60,20 @@ class _Recorder:
             self._pixels[id(output)] = output
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
+def trace(model: nn.Module, input_shape: tuple[int, ...], gates: Collection[str] = ()) -> Trace:
     """Run the model on one blank image; nothing of it changes.
 
     Args:
         model: Returns logits, (B, classes).
         input_shape: Channels and spatial size, without the batch.
+        gates: Names of layers that count as constants.
 
     Raises:
         CompatibilityError: If the model cannot run on this shape, or does not return logits.
     """
     like = next(model.parameters(), torch.empty(()))
     image = like.detach().new_zeros((1, *input_shape)).requires_grad_()
-    recorder = _Recorder(image)
+    recorder = _Recorder(image, gates)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

@@ -106,6 +106,7 @@ def check(arguments: Sequence[str]) -> None:
         )
     data.setup("fit")
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
-    instantiate.build_attribution(config).composite_for(model, data.input_shape)
+    for place in instantiate.build_attribution(config).places:
+        place.composite_for(model, data.input_shape)
     skipped = f"{len(data.left_out)} errors left out" if data.left_out else "no errors"
     print(f"{skipped}: {len(data.table)} samples of {data.table['patient_id'].nunique()} patients")

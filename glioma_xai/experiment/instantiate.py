@@ -18,6 +18,7 @@ from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant
+from glioma_xai.models.inspection import replace_activations
 from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.training.sampling import MaskedSamples
@@ -92,6 +93,9 @@ def build_model(config: DictConfig, *, input_shape: Sequence[int], classes: int)
     model = instantiate(
         config.model, input_shape=tuple(input_shape), classes=classes, _convert_="all"
     )
+    if config.get("replace_activations"):
+        for path, kind in replace_activations(model).items():
+            print(f"replaced {kind} at {path} by ReLU")
     return cast("nn.Module", model)
 
 
@@ -107,6 +111,9 @@ def build_module(
     config: DictConfig, *, data: GliomaDataModule, model: nn.Module
 ) -> GuidedClassifier:
     """The LightningModule for a model and its data (set up, for class weights)."""
+    attribution = build_attribution(config)
+    for place in attribution.places:  # names layers without a rule, if any
+        place.composite_for(model, data.input_shape)
     loss = config.loss
     schedule = constant if loss.schedule is None else instantiate(loss.schedule)
     objective = Objective(
@@ -134,7 +141,7 @@ def build_module(
     )
     return GuidedClassifier(
         model,
-        attribution=build_attribution(config),
+        attribution=attribution,
         guidance=guidance,
         objective=objective,
         optimizer=instantiate(config.optimizer),
