@@ -44,13 +44,18 @@ def _signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *requeue]
 
 
-def _catch(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
-
-
 def _install() -> None:
+    listener = os.getpid()
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == listener:
+            raise Interrupted(number)
+        if number == signal.SIGTERM:  # a worker that was forked: Ctrl-C is its parent's matter
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
     for number in _signals():
-        signal.signal(number, _catch if is_first_process() else signal.SIG_IGN)
+        signal.signal(number, catch if is_first_process() else signal.SIG_IGN)
 
 
 @contextmanager
