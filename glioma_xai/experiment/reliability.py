@@ -8,7 +8,12 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from glioma_xai.experiment.evaluation import patient_table, prediction_scores_in, probabilities_of
+from glioma_xai.experiment.evaluation import (
+    PREDICTION_SCORES,
+    patient_table,
+    prediction_scores_in,
+    probabilities_of,
+)
 from glioma_xai.experiment.scores import Fields, paired
 from glioma_xai.metrics.functional.intervals import (
     Array,
@@ -91,8 +96,10 @@ def _judge(
     if known is None or not len(known):
         reason = "there are no validation predictions of other patients to learn from"
         return Reliability(nothing, reason=reason)
-    names = [name for name in prediction_scores_in(known) if name in rows]
     errors, wrong = _wrong(known), _wrong(rows)
+    names = [name for name in prediction_scores_in(known) if name in rows]
+    if errors.sum() < len(names):  # too few to learn from scores of parts too
+        names = [name for name in names if name in PREDICTION_SCORES]
     if not errors.any() or errors.all():
         found = "no wrong prediction" if not errors.any() else "no right prediction"
         return Reliability(

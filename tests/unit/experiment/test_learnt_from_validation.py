@@ -94,6 +94,27 @@ def test_relevance_that_tells_the_errors_beats_confidence() -> None:
     assert values[~wrong[150:]].mean() > values[wrong[150:]].mean() + 0.4
 
 
+def test_scores_of_parts_are_learnt_from_only_where_there_are_errors_enough() -> None:
+    """Few errors and a part's score that happens to tell them: it must not be believed."""
+    labels = np.array([0, 1] * 20)
+    second = np.where(labels == 1, 0.9, 0.1)
+    second[:3] = 1 - second[:3]
+    rows = with_scores(table(second.tolist(), labels.tolist()), np.full(40, 0.5))
+    with_part = rows.assign(of_predicted_relevance_on_necrosis=0.0)
+    for count, same in ((3, True), (9, False)):
+        wrong = rows.index < count
+        shifted = [
+            frame.assign(prediction=np.where(wrong, 1 - frame["label"], frame["label"]))
+            for frame in (rows, with_part)
+        ]
+        shifted[1]["of_predicted_relevance_on_necrosis"] = (~wrong).astype(float)
+        plain, told = (
+            judge_predictions(frame, frame, classes=CLASSES, resamples=20, seed=0)["slice"].values
+            for frame in shifted
+        )
+        assert np.allclose(plain, told) == same
+
+
 def test_without_errors_in_validation_reliability_is_nan_with_a_reason() -> None:
     rows = with_scores(table([0.1, 0.9, 0.2], [0, 1, 0]), np.full(3, 0.5))
     for known, reason in ((rows, "no wrong prediction"), (None, "no validation predictions")):
