@@ -7,18 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from glioma_xai.errors import ConfigError, GliomaXaiError, RunError
+from glioma_xai.errors import ConfigError, RunError
 from glioma_xai.experiment.launch import asks_only, split_arguments, start_hydra, value_of
 from glioma_xai.experiment.lifecycle import read_status
 from glioma_xai.experiment.processes import interruptible
-from glioma_xai.experiment.run import resume_run, run
 from glioma_xai.experiment.sweep_check import Checked, check_sweep
-from glioma_xai.experiment.sweep_devices import take_device
+from glioma_xai.experiment.sweep_job import new_job, resumed_job
 from glioma_xai.experiment.sweep_memory import in_words
-from glioma_xai.experiment.sweep_objectives import Score, objectives_of
 from glioma_xai.experiment.sweep_plan import PLAN, Job, Sweep, plan_sweep, read_sweep
 from glioma_xai.experiment.sweep_results import conclude
 
@@ -53,7 +50,7 @@ def run_sweep(name: str, arguments: Sequence[str]) -> None:
     checked.sweep.write()
     if not sweep.searches:
         _write_configs(checked)
-    task = partial(_job, folder=sweep.folder, launcher=sweep.launcher)
+    task = partial(new_job, folder=sweep.folder, launcher=sweep.launcher)
     own = [*arguments, f"hydra.sweep.dir={quoted(sweep.folder)}"]
     if earlier:  # a search that goes on: its new jobs lie beside the earlier ones
         number = len(list(sweep.folder.glob("*/status.json")))
@@ -113,65 +110,21 @@ def quoted(path: Path) -> str:
     return f"'{escaped}'"
 
 
-def _job(config: DictConfig, *, folder: Path, launcher: str) -> Score | None:
-    """One job; whatever ends it does not end the others, and is in its status.json."""
-    own = Path(HydraConfig.get().runtime.output_dir)
-    return _guarded(
-        lambda: objectives_of(config, run(config, own), own),
-        config,
-        own,
-        launcher=launcher,
-        folder=folder,
-    )
-
-
-def _resumed_job(
-    config: DictConfig, *, folder: Path, launcher: str, trust: str | None
-) -> Score | None:
-    """One job of an earlier sweep; of the config that Hydra composed only its number counts."""
-    own = folder / str(config.job)
-    overrides = [] if trust is None else [f"trust={trust}"]
-
-    def work() -> Score:
-        resume_run(own, overrides, multirun=False)
-        return 0.0
-
-    saved = OmegaConf.load(own / ".hydra" / "config.yaml")
-    assert isinstance(saved, DictConfig)
-    return _guarded(work, saved, own, launcher=launcher, folder=folder)
-
-
-def _guarded(
-    work: Callable[[], Score | None],
-    config: DictConfig,
-    own: Path,
-    *,
-    launcher: str,
-    folder: Path,
-) -> Score | None:
-    try:
-        device = take_device(config, launcher, folder / ".devices")
-        if device is not None:
-            _log.info("job %s has GPU %s", own.name, device)
-        return work()
-    except GliomaXaiError as error:
-        _log.error("job %s failed: %s", own.name, error)
-    except Exception:
-        _log.exception("job %s failed", own.name)
-    return None
-
-
 def _announce(checked: Checked) -> None:
     sweep = checked.sweep
-    what = "settings of a search" if sweep.searches else "jobs"
+    jobs = _count(len(sweep.jobs), "setting" if sweep.searches else "job")
     print(
-        f"sweep {sweep.folder}: {len(sweep.jobs)} {what} checked, {checked.cohorts} cohorts and "
-        f"{checked.networks} networks built; a step of the largest needs about "
+        f"sweep {sweep.folder}: checked {jobs}, {_count(checked.cohorts, 'cohort')} and "
+        f"{_count(checked.networks, 'network')}; a step of the largest needs about "
         f"{in_words(checked.need.total)}"
     )
     for warning in checked.warnings:
         print(f"warning: {warning}.")
     print(f"best run: {sweep.rule}", flush=True)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _write_configs(checked: Checked) -> None:
@@ -220,7 +173,7 @@ def _resume(
     """Run some jobs of a sweep through a launcher, in their own folders."""
     numbers = ",".join(str(job.number) for job in jobs)
     choice = next((w.split("=", 1)[1] for w in launcher if w.startswith("hydra/launcher=")), None)
-    task = partial(_resumed_job, folder=sweep.folder, launcher=choice or "basic", trust=trust)
+    task = partial(resumed_job, folder=sweep.folder, launcher=choice or "basic", trust=trust)
     arguments = [
         "-m",
         f"+job={numbers}",

@@ -4,7 +4,7 @@ A sweep must not fail in its fortieth job for a reason that is known at the star
 """
 
 import json
-from collections import defaultdict
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -13,16 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from glioma_xai.config import check_config, compose_config, nearest
 from glioma_xai.data import GliomaDataModule
-from glioma_xai.errors import ConfigError, GliomaXaiError, RunError
+from glioma_xai.errors import ConfigError, GliomaXaiError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.launch import split_arguments
 from glioma_xai.experiment.sweep_memory import Need, estimate_memory, memory_warning
 from glioma_xai.experiment.sweep_plan import Sweep
+from glioma_xai.experiment.sweep_problems import Problems
 from glioma_xai.training.module import LOGGED
 
 _ONLY_LOADING = ("batch_size", "num_workers", "sampler", "augmentation")
 _OF_THE_STEP = ("model", "attribution", "loss", "optimizer", "scheduler", "class_weights")
 _ONE_PROCESS_A_DEVICE = "submitit_slurm"
+_ELSEWHERE = ("submitit_slurm", "ray")  # on machines that may have what this one lacks
 
 
 @dataclass(frozen=True)
@@ -46,56 +48,6 @@ class Checked:
     warnings: Sequence[str]
 
 
-class Problems:
-    """Gathers the problems of all jobs; the same problem of several jobs is one line.
-
-    Args:
-        sweep: Whose jobs are checked.
-    """
-
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
-        self.jobs: dict[str, set[int]] = defaultdict(set)
-        self.in_settings = False
-
-    def add(self, number: int, error: Exception) -> None:
-        """Note that a job cannot run."""
-        if isinstance(error, GliomaXaiError):
-            self.in_settings |= isinstance(error, ConfigError)
-            self.jobs[str(error)].add(number)
-        else:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            self.jobs[f"{type(error).__name__}: {first}"].add(number)
-
-    def wrong(self, number: int) -> bool:
-        """Whether a job is known not to run."""
-        return any(number in jobs for jobs in self.jobs.values())
-
-    def raise_all(self) -> None:
-        """Raise if there is any problem, with all of them in one message.
-
-        Raises:
-            ConfigError: If one of them is a setting.
-            RunError: If not.
-        """
-        if not self.jobs:
-            return
-        lines = [f"  {self._who(jobs)}: {message}" for message, jobs in self.jobs.items()]
-        kind = ConfigError if self.in_settings else RunError
-        raise kind(
-            f"the sweep: expected {len(self.sweep.jobs)} jobs without a problem, found "
-            f"{len(lines)} problem{'s' if len(lines) > 1 else ''}, and started nothing. "
-            "Mend what is listed:\n" + "\n".join(lines)
-        )
-
-    def _who(self, jobs: set[int]) -> str:
-        if len(jobs) == len(self.sweep.jobs):
-            return "every job"
-        named = [self.sweep.jobs[number] for number in sorted(jobs)]
-        shown = ", ".join(f"{job.number} ({job.label})" if job.label else "0" for job in named[:3])
-        return f"job {shown}" + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-
-
 def check_sweep(name: str, sweep: Sweep) -> Checked:
     """Compose and check every job, prepare its data, build its network, estimate its memory.
 
@@ -107,11 +59,13 @@ def check_sweep(name: str, sweep: Sweep) -> Checked:
     """
     problems = Problems(sweep)
     configs = _compose(name, sweep, problems)
+    trainers: dict[str, Exception | None] = {}
     for number, config in configs.items():
         try:
             _check_place(config, sweep)
             _check_objectives(config)
-        except ConfigError as error:
+            _check_trainer(config, sweep, trainers)
+        except Exception as error:  # Lightning raises many kinds
             problems.add(number, error)
     cohorts = _open_cohorts(configs, problems)
     needs = _build_networks(configs, cohorts, problems)
@@ -161,6 +115,24 @@ def _check_place(config: DictConfig, sweep: Sweep) -> None:
             "hydra.launcher.tasks_per_node=<devices>, which starts the processes itself, or "
             "trainer.devices=1 trainer.strategy=auto with one job a device."
         )
+
+
+def _check_trainer(config: DictConfig, sweep: Sweep, known: dict[str, Exception | None]) -> None:
+    """Build each different trainer once: a GPU that is not there ends every job."""
+    if sweep.launcher in _ELSEWHERE:
+        return
+    node = cast("dict[str, Any]", OmegaConf.to_container(config.trainer, resolve=True))
+    key = _key({name: value for name, value in node.items() if name != "default_root_dir"})
+    if key not in known:
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+        try:
+            instantiate.build_trainer(config, callbacks=[], loggers=[])
+            known[key] = None
+        except Exception as error:
+            known[key] = error
+    found = known[key]
+    if found is not None:
+        raise found
 
 
 def _check_objectives(config: DictConfig) -> None:

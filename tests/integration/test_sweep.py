@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 SMALL = (
     "+experiment=smoke",
@@ -90,6 +91,10 @@ def test_a_network_that_no_rule_covers_and_a_missing_cohort_are_found_before(
         train("-m", "data=brats", "data.root=/nowhere", "seed=0,1", f"paths.root={tmp_path}") == 1
     )
     assert "every job: " in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert train("-m", *SMALL, "trainer=gpu", "seed=0,1", f"paths.root={tmp_path}/runs") == 1
+        assert "every job: MisconfigurationException: " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_one_job_on_many_devices_is_refused_in_a_multirun(

@@ -12,12 +12,12 @@ import torch
 from omegaconf import OmegaConf
 
 from glioma_xai.errors import CohortError, ConfigError, RunError
-from glioma_xai.experiment.sweep_check import Problems
 from glioma_xai.experiment.sweep_devices import take_device
 from glioma_xai.experiment.sweep_folds import pool_folds
 from glioma_xai.experiment.sweep_memory import Need, TensorMemory, memory_warning
 from glioma_xai.experiment.sweep_objectives import objectives_of
 from glioma_xai.experiment.sweep_plan import Job, Sweep, plan_sweep, read_sweep
+from glioma_xai.experiment.sweep_problems import Problems
 from glioma_xai.experiment.sweep_results import Outcome, best_run
 
 JOBS = tuple(Job(number, (f"seed={number}",), f"seed={number}") for number in range(5))
