@@ -17,6 +17,7 @@ from glioma_xai.training.module import GuidedClassifier
 
 LEAST_CHANGED = 0.5  # share of the samples that a condition must be able to change
 
+_FLAG = "validation/fairwashing"
 _DOES = "validation/exchanged_accuracy"
 _SHOWS = "validation/absolute_relevance_mass"
 
@@ -130,3 +131,17 @@ def drift_of(metrics: Path) -> Drift | None:
     if not {_DOES, _SHOWS} <= set(history.columns):
         return None
     return find_drift(history[_DOES].tolist(), history[_SHOWS].tolist())
+
+
+def flagged_epochs(metrics: Path) -> list[int]:
+    """Epochs in which relevance lay in the tumour while accuracy fell on other backgrounds.
+
+    Args:
+        metrics: The run's ``metrics.csv``; there may be none.
+    """
+    if not metrics.is_file():
+        return []
+    history = pd.read_csv(metrics)
+    if _FLAG not in history:
+        return []
+    return [int(epoch) for epoch in history.loc[history[_FLAG] == 1, "epoch"]]

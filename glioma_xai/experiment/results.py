@@ -13,7 +13,12 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from glioma_xai.data import GliomaDataModule
-from glioma_xai.experiment.behaviour import Behaviour, drift_of, measure_behaviour
+from glioma_xai.experiment.behaviour import (
+    Behaviour,
+    drift_of,
+    flagged_epochs,
+    measure_behaviour,
+)
 from glioma_xai.experiment.decision import Decision, bins_of, decide, score_decision
 from glioma_xai.experiment.evaluation import patient_table, predict_table
 from glioma_xai.experiment.faithfulness import Faithfulness, measure_faithfulness
@@ -220,6 +225,7 @@ def summary(
         "conditions_left_out": behaviour.left_out,
         "verdict": asdict(judge(behaviour.scores, behaviour.gaps, relevance)),
         "drift": None if drift is None else asdict(drift),
+        "fairwashing_epochs": flagged_epochs(run / "metrics.csv"),
         "decision": asdict(results.decision) | {results.split: results.decided},
         "calibration_bins": results.bins,
         "iou_threshold": results.iou_threshold,

@@ -20,6 +20,7 @@ def step_ratio(module: GuidedClassifier, data: GliomaDataModule) -> dict[str, fl
     """
     if module.guidance.loss is None or module.objective.guidance_weight <= 0:
         return {}
+    module.calibrate()  # the chosen epoch may lie before the first guided one
     batch = next(iter(data.train_dataloader()))
     batch = module.transfer_batch_to_device(batch, module.device, 0)
     trained = module.model

@@ -84,3 +84,44 @@ class RelevanceScores(Metric):
         missing = (len(values) - defined).double()
         results |= {f"{name}_undefined": missing[i] for i, name in enumerate(SCORES)}
         return results
+
+
+class SampleMean(Metric):
+    """Mean of one value a sample, each sample once; NaN leaves it out.
+
+    Example:
+        >>> import torch
+        >>> metric = SampleMean()
+        >>> metric.update(torch.tensor([1.0, 3.0, 3.0]), index=torch.tensor([0, 1, 1]))
+        >>> float(metric.compute())
+        2.0
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    values: list[Tensor]
+    indices: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("values", "indices"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, values: Tensor, *, index: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            values: (B,).
+            index: Position in the split's table, (B,), int64.
+        """
+        self.values.append(values.detach().double())
+        self.indices.append(index)
+
+    def compute(self) -> Tensor:
+        """Mean, scalar; NaN if there is no sample."""
+        if not self.indices:
+            return torch.tensor(torch.nan)
+        first = first_of_each(dim_zero_cat(self.indices).cpu())
+        return dim_zero_cat(self.values).cpu()[first].nanmean()

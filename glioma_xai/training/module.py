@@ -10,27 +10,24 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
 
-from glioma_xai.losses import ISNet, guided_samples
+from glioma_xai.losses import ISNet
 from glioma_xai.losses.objective import Objective, ObjectiveParts
-from glioma_xai.metrics.classification import ClassificationScores
-from glioma_xai.metrics.functional.behaviour import fairwashing
-from glioma_xai.metrics.relevance import RelevanceScores
 from glioma_xai.records import Batch
 from glioma_xai.training.guards import require_finite, require_finite_relevance
 from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
-from glioma_xai.training.selection import guided_score
 from glioma_xai.training.terms import (
     Term,
     consistency_term,
     guidance_term,
     guidance_values,
+    guided_pass,
     relevance_totals,
     share_of_all,
-    torch_generator,
+    shares_a_pass,
 )
+from glioma_xai.training.validation import LOGGED, ValidationScores
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
 _CALIBRATION_KEY = 2**31 - 4
@@ -76,10 +73,7 @@ class GuidedClassifier(LightningModule):
         self.learnt = False  # whether the classification loss has fallen below that of guessing
         self.classes = 2
         self.shown: dict[str, float] = {}  # newest losses, for the progress bar
-        self.scores = ClassificationScores()
-        self.exchanged_scores = ClassificationScores()
-        self.relevance_scores = RelevanceScores()
-        self.guidance_mean = MeanMetric()
+        self.validation_scores = ValidationScores()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, (B, classes)."""
@@ -103,8 +97,13 @@ class GuidedClassifier(LightningModule):
             self.supply.require_masks()
 
     def on_train_epoch_start(self) -> None:
-        """Measure the natural range of relevance before the first guided epoch, if a loss asks."""
-        if self._warm() or self.ranged is None or not self.ranged.needs_calibration:
+        """Measure what a loss must know of the unguided network, before the first guided epoch."""
+        if not self._warm():
+            self.calibrate()
+
+    def calibrate(self) -> None:
+        """Measure the natural range of relevance, if a loss asks for it and has none."""
+        if self.ranged is None or not self.ranged.needs_calibration:
             return
         totals = []
         for part in range(_CALIBRATION_BATCHES):
@@ -177,8 +176,10 @@ class GuidedClassifier(LightningModule):
         if self.guidance.guided_batch is not None and (guides or compares):
             samples, key = self.supply.guided(batch, epoch=self.current_epoch)
         guidance: Term | None = None
-        if guides and samples is batch and self._one_pass(batch):
-            logits, guidance = self._guided_pass(batch, key=key)
+        if guides and samples is batch and shares_a_pass(self.attribution, self.guidance, batch):
+            logits, guidance = guided_pass(
+                self.model, self.attribution, self.guidance, batch, key=key
+            )
         else:
             logits = self.model(batch["image"])
             if guides:
@@ -218,46 +219,20 @@ class GuidedClassifier(LightningModule):
         """Go on where the run stopped."""
         self.learnt = bool(checkpoint.get("learnt", True))
 
-    def _one_pass(self, batch: Batch) -> bool:
-        """Whether relevance can come out of the forward pass that classifies."""
-        return (
-            self.guidance.probe == "image"
-            and len(self.attribution.places) == 1
-            and self.guidance.guided_share >= 1
-            and bool(guided_samples(batch["lesion_mask"]).any())
-            and not torch.is_autocast_enabled(batch["image"].device.type)
-        )
-
-    def _guided_pass(self, batch: Batch, *, key: Key) -> tuple[Tensor, Term]:
-        """Logits (B, classes) and guidance, out of one forward pass."""
-        (place,) = self.attribution.places
-        logits, relevance = place.relevance(
-            self.model,
-            batch["image"],
-            labels=batch["label"],
-            create_graph=True,
-            generator=torch_generator(batch, key=key),
-        )
-        mask = batch["lesion_mask"]
-        values = guidance_values(self.guidance, relevance, mask)
-        return logits, Term(values, guided_samples(mask))
-
     # ---- validation -----------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather logits, logits under exchanged backgrounds, and relevance."""
         logits, relevance = self.attribution.measure(self.model, batch["image"], batch["label"])
         require_finite_relevance(relevance, batch)
-        keys = (batch["label"], batch["patient_id"], batch["index"])
-        self.scores.update(logits, *keys)
-        mask = batch["lesion_mask"]
-        self.relevance_scores.update(relevance, mask, batch["brain_mask"], index=batch["index"])
+        guidance = None
         if self._measures_guidance():
-            values = guidance_values(self.guidance, relevance, mask)
-            self.guidance_mean.update(values[guided_samples(mask)])
+            guidance = guidance_values(self.guidance, relevance, batch["lesion_mask"])
         with torch.no_grad():
             other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
-        self.exchanged_scores.update(other, *keys)
+        self.validation_scores.update(
+            batch, logits=logits, exchanged_logits=other, relevance=relevance, guidance=guidance
+        )
 
     def _measures_guidance(self) -> bool:
         """Guidance is measured on the maps that validation has: those at the input."""
@@ -266,48 +241,12 @@ class GuidedClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
-        values = dict(self.scores.compute())
-        values["loss"] = values["cross_entropy"]
-        values |= {f"exchanged_{k}": v for k, v in self.exchanged_scores.compute().items()}
-        values |= {k: float(v) for k, v in self.relevance_scores.compute().items()}
-        values["guided_score"] = guided_score(values)
-        values["fairwashing"] = fairwashing(*(float(values[name]) for name in _JUDGED))
-        if self._measures_guidance():
-            guidance = float(self.guidance_mean.compute())
-            values["loss_guidance"] = guidance
-            values["loss_total"] = self.objective.weigh(float(values["loss"]), guidance)
-        for metric in (
-            self.scores,
-            self.exchanged_scores,
-            self.relevance_scores,
-            self.guidance_mean,
-        ):
-            metric.reset()
+        values = dict(self.validation_scores.compute())
+        if "loss_guidance" in values:
+            values["loss_total"] = self.objective.weigh(values["loss"], values["loss_guidance"])
         for name, value in values.items():
             if name in LOGGED:
-                self.log(f"validation/{name}", float(value), sync_dist=True)
-
-
-_JUDGED = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
-LOGGED = {
-    "fairwashing",
-    "loss_guidance",
-    "loss_total",
-    "largest_predicted_share",
-    "relevance_magnitude",
-    "guided_score",
-    "loss",
-    *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
-    "balanced_accuracy",
-    "exchanged_accuracy",
-    "exchanged_auc",
-    "exchanged_patient/accuracy",
-    "exchanged_patient/auc",
-    "relevance_mass_accuracy",
-    "absolute_relevance_mass",
-    "focus_score",
-    "pointing_game",
-}
+                self.log(f"validation/{name}", value, sync_dist=True)
 
 
 def _counted(term: Term | None, which: str, name: str) -> dict[str, Tensor]:

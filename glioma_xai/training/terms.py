@@ -46,6 +46,37 @@ class Term:
         return share_of_all(self.counted.sum().float())
 
 
+def shares_a_pass(attribution: Attribution, guidance: Guidance, batch: Batch) -> bool:
+    """Whether relevance can come out of the forward pass that classifies the batch.
+
+    It can unless it is read at other inputs than the images, of part of the batch, at several
+    layers, or under autocast.
+    """
+    return (
+        guidance.probe == "image"
+        and len(attribution.places) == 1
+        and guidance.guided_share >= 1
+        and bool(guided_samples(batch["lesion_mask"]).any())
+        and not torch.is_autocast_enabled(batch["image"].device.type)
+    )
+
+
+def guided_pass(
+    model: nn.Module, attribution: Attribution, guidance: Guidance, batch: Batch, *, key: Key
+) -> tuple[Tensor, Term]:
+    """Logits (B, classes) and guidance, out of one forward pass; see :func:`guidance_term`."""
+    (place,) = attribution.places
+    logits, relevance = place.relevance(
+        model,
+        batch["image"],
+        labels=batch["label"],
+        create_graph=True,
+        generator=torch_generator(batch, key=key),
+    )
+    mask = batch["lesion_mask"]
+    return logits, Term(guidance_values(guidance, relevance, mask), guided_samples(mask))
+
+
 def guidance_term(
     model: nn.Module,
     attribution: Attribution,

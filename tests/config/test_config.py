@@ -93,6 +93,11 @@ def test_a_misspelt_override_names_the_nearest(override: str, message: str) -> N
             r"no composite is called .*Did you mean epsilon_plus",
         ),
         ("loss.guidance_weight=1", r"loss\.guidance: expected a guidance loss"),
+        ("loss.guidance_weight=-1", r"loss\.guidance_weight must be a finite .* got -1"),
+        ("loss.guidance_weight=nan", r"loss\.guidance_weight must be a finite .* got nan"),
+        ("loss.consistency_weight=-2", r"loss\.consistency_weight must be .*, got -2"),
+        ("loss.weighting=clever", r"loss\.weighting: .*found 'clever'"),
+        ("loss.warm_start=none", r"loss\.warm_start: .*found 'none'"),
         (
             "model._target_=my_package.Net",
             r"model\._target_: .*found my_package\.Net\. Install my_p",

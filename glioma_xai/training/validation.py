@@ -1,0 +1,88 @@
+"""What an epoch's validation is judged by, gathered over batches and processes."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from glioma_xai.losses import guided_samples
+from glioma_xai.metrics.classification import ClassificationScores
+from glioma_xai.metrics.functional.behaviour import fairwashing
+from glioma_xai.metrics.relevance import RelevanceScores, SampleMean
+from glioma_xai.records import Batch
+from glioma_xai.training.selection import guided_score
+
+_JUDGED = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
+LOGGED = {
+    "fairwashing",
+    "loss_guidance",
+    "loss_total",
+    "largest_predicted_share",
+    "relevance_magnitude",
+    "guided_score",
+    "loss",
+    *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
+    "balanced_accuracy",
+    "exchanged_accuracy",
+    "exchanged_auc",
+    "exchanged_patient/accuracy",
+    "exchanged_patient/auc",
+    "relevance_mass_accuracy",
+    "absolute_relevance_mass",
+    "focus_score",
+    "pointing_game",
+}
+"""Scores that go into ``metrics.csv`` and to the loggers, without ``validation/``."""
+
+
+class ValidationScores(nn.Module):
+    """Scores of the images as they are, of their exchanged copies, and of relevance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.as_they_are = ClassificationScores()
+        self.exchanged = ClassificationScores()
+        self.relevance = RelevanceScores()
+        self.guidance = SampleMean()
+
+    def update(
+        self,
+        batch: Batch,
+        *,
+        logits: Tensor,
+        exchanged_logits: Tensor,
+        relevance: Tensor,
+        guidance: Tensor | None,
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            batch: B samples.
+            logits: Of the images, (B, classes).
+            exchanged_logits: Of their copies on other backgrounds, (B, classes).
+            relevance: At the input, (B, C, *spatial).
+            guidance: Guidance loss of each sample, (B,), if it is measured.
+        """
+        keys = (batch["label"], batch["patient_id"], batch["index"])
+        mask = batch["lesion_mask"]
+        self.as_they_are.update(logits, *keys)
+        self.exchanged.update(exchanged_logits, *keys)
+        self.relevance.update(relevance, mask, batch["brain_mask"], index=batch["index"])
+        if guidance is not None:
+            known = guidance.where(guided_samples(mask), torch.nan)
+            self.guidance.update(known, index=batch["index"])
+
+    def compute(self) -> Mapping[str, float]:
+        """Every score by name, and start anew."""
+        values = {name: float(v) for name, v in self.as_they_are.compute().items()}
+        values["loss"] = values["cross_entropy"]
+        exchanged = self.exchanged.compute().items()
+        values |= {f"exchanged_{name}": float(v) for name, v in exchanged}
+        values |= {name: float(v) for name, v in self.relevance.compute().items()}
+        values["guided_score"] = guided_score(values)
+        values["fairwashing"] = float(fairwashing(*(values[name] for name in _JUDGED)))
+        if self.guidance.indices:
+            values["loss_guidance"] = float(self.guidance.compute())
+        for metric in (self.as_they_are, self.exchanged, self.relevance, self.guidance):
+            metric.reset()
+        return values
