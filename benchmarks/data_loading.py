@@ -1,13 +1,15 @@
 """How long data takes: preparing a BraTS-sized case, and what a training step waits for batches.
 
-Run with ``python benchmarks/data_loading.py [--subjects 96] [--case <folder of a BraTS case>]``;
-prints two Markdown tables. One thread does all the arithmetic of a process.
+Run with ``python benchmarks/data_loading.py [--subjects 300] [--case <folder of a BraTS case>]``;
+prints two Markdown tables, and writes them to ``--output`` (``benchmarks/results/data_loading.txt``
+in the repository). One thread does all the arithmetic of a step.
 """
 
 import argparse
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -79,58 +81,90 @@ def time_preparation(subject: Subject, repeats: int) -> list[tuple[str, float, f
     return rows
 
 
-def time_waiting(data: GliomaDataModule, workers: int, epochs: int) -> tuple[float, float, int]:
-    """Seconds waited for batches and in all, over some epochs after a first one; and the steps."""
+@dataclass
+class Waiting:
+    """Seconds of some epochs after a first one."""
+
+    steps: int = 0
+    total: float = 0.0
+    at_start: float = 0.0  # for the first batch of each epoch
+    later: float = 0.0  # for all others
+
+
+def time_waiting(data: GliomaDataModule, workers: int, epochs: int) -> Waiting:
+    """Train the small CNN and measure what it waits for, from the second epoch on."""
     data.num_workers = workers
     loader = data.train_dataloader()
     model = SmallCNN(input_shape=data.input_shape, classes=2)
     optimizer = torch.optim.Adam(model.parameters())
-    waited, steps, begun = 0.0, 0, 0.0
+    found = Waiting()
     for epoch in range(epochs + 1):
         if isinstance(loader.sampler, EpochSampler):
             loader.sampler.set_epoch(epoch)
         if epoch == 1:
-            waited, steps, begun = 0.0, 0, time.perf_counter()
-        start = time.perf_counter()
-        for batch in loader:
-            waited += time.perf_counter() - start
+            found = Waiting()
+        begun = start = time.perf_counter()
+        for number, batch in enumerate(loader):
+            waited = time.perf_counter() - start
+            found.at_start += waited if number == 0 else 0.0
+            found.later += waited if number else 0.0
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(batch["image"]), batch["label"])
             torch.autograd.backward(loss)
             optimizer.step()
-            steps += 1
+            found.steps += 1
             start = time.perf_counter()
-    return waited, time.perf_counter() - begun, steps
+        found.total += time.perf_counter() - begun
+    return found
+
+
+def preparation_table(case: Path) -> list[str]:
+    """Lines of the table of preparing one case."""
+    (subject,) = list_brats(case.parent, classes=("LGG", "HGG"), graded=False).subjects
+    lines = ["| 4 x 240 x 240 x 155 to | read, s | prepare, s | together, s |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, reading, preparing in time_preparation(subject, repeats=3):
+        lines.append(f"| {name} | {reading:.2f} | {preparing:.2f} | {reading + preparing:.2f} |")
+    return lines
+
+
+def waiting_table(data: GliomaDataModule, epochs: int) -> list[str]:
+    """Lines of the table of waiting, with no worker, one and two."""
+    lines = [
+        f"{os.cpu_count()} cores, batches of 64 at {data.input_shape}, SmallCNN without guidance",
+        "| workers | ms a step | share of it waiting | ms waiting a step | ms, first of an epoch |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for workers in (0, 1, 2):
+        found = time_waiting(data, workers, epochs)
+        share = (found.at_start + found.later) / found.total
+        lines.append(
+            f"| {workers} | {1e3 * found.total / found.steps:.0f} | {share:.1%} "
+            f"| {1e3 * found.later / (found.steps - epochs):.1f} "
+            f"| {1e3 * found.at_start / epochs:.0f} |"
+        )
+    return lines
 
 
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--subjects", type=int, default=96, help="phantom patients to train on")
+    parser.add_argument("--subjects", type=int, default=300, help="phantom patients to train on")
+    parser.add_argument("--epochs", type=int, default=3, help="measured, after a first one")
     parser.add_argument("--case", type=Path, help="folder of a real BraTS case to prepare instead")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "data_loading")
+    parser.add_argument("--output", type=Path, help="file to write the tables to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        case = options.case or write_case(Path(folder))
-        (subject,) = list_brats(case.parent, classes=("LGG", "HGG"), graded=False).subjects
-        print("| 4 x 240 x 240 x 155 to | read, s | prepare, s | together, s |")
-        print("| --- | --- | --- | --- |")
-        for name, reading, preparing in time_preparation(subject, repeats=3):
-            print(f"| {name} | {reading:.2f} | {preparing:.2f} | {reading + preparing:.2f} |")
-    phantom = {"subjects": options.subjects}
-    data = GliomaDataModule(phantom=phantom, cache_dir=str(options.cache))
+        lines = preparation_table(options.case or write_case(Path(folder)))
+    data = GliomaDataModule(phantom={"subjects": options.subjects}, cache_dir=str(options.cache))
     data.setup()
-    print(
-        f"\n{os.cpu_count()} cores, batches of 64 at {data.input_shape}, SmallCNN without guidance"
-    )
-    print("| workers | ms a step | of which waiting | share |\n| --- | --- | --- | --- |")
-    for workers in (0, 1, 2):
-        waited, total, steps = time_waiting(data, workers, epochs=4)
-        print(
-            f"| {workers} | {1e3 * total / steps:.0f} | {1e3 * waited / steps:.0f} "
-            f"| {waited / total:.0%} |"
-        )
+    text = "\n".join([*lines, "", *waiting_table(data, options.epochs), ""])
+    print(text)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text)
 
 
 if __name__ == "__main__":

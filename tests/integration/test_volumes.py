@@ -22,6 +22,7 @@ def test_a_guided_step_on_volumes(tmp_path: Path) -> None:
             "data.validation_share=0.25",
             "data.batch_size=2",
             "loss.warm_start_epochs=0",
+            "loss.warm_start_limit=0",
             "logger=none",
             f"paths.cache={tmp_path}",
         ],
