@@ -102,7 +102,8 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
     else:
         _change_data(config, wanted)
     check_config(config)
-    return SavedRun(folder, config, other_data=True, form=form)
+    other = any(word.startswith(("data=", "data.")) for word in wanted)
+    return SavedRun(folder, config, other_data=other, form=form)
 
 
 def _change_data(config: DictConfig, overrides: Sequence[str]) -> None:
