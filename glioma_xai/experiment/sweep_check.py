@@ -19,7 +19,7 @@ from glioma_xai.experiment.launch import split_arguments
 from glioma_xai.experiment.sweep_memory import Need, estimate_memory, memory_warning
 from glioma_xai.experiment.sweep_plan import Sweep
 from glioma_xai.experiment.sweep_problems import Problems
-from glioma_xai.training.module import LOGGED
+from glioma_xai.training.validation import LOGGED
 
 _ONLY_LOADING = ("batch_size", "num_workers", "sampler", "augmentation")
 _OF_THE_STEP = ("model", "attribution", "loss", "optimizer", "scheduler", "class_weights")
