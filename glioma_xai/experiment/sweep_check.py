@@ -106,7 +106,8 @@ def _compose(name: str, sweep: Sweep, problems: Problems) -> dict[int, DictConfi
 def _check_place(config: DictConfig, sweep: Sweep) -> None:
     """Refuse several processes in one job where the launcher cannot start them."""
     devices, strategy = config.trainer.get("devices", 1), str(config.trainer.get("strategy", ""))
-    several = "ddp" in strategy or devices not in (1, "1", [0], None)
+    one = devices in (1, "1", None) or (OmegaConf.is_list(devices) and len(devices) == 1)
+    several = "ddp" in strategy or not one
     if several and sweep.launcher != _ONE_PROCESS_A_DEVICE:
         raise ConfigError(
             f"trainer: expected one device a job with hydra/launcher={sweep.launcher}, found "

@@ -68,7 +68,7 @@ def test_a_killed_process_does_not_end_the_sweep(
         "train",
         "-m",
         *SMALL,
-        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=1"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
         "+callbacks.killer._target_=own_killer.Killer",
         f"+callbacks.killer.file={tmp_path}/fuse",
         "+callbacks.killer.lit=true,false",
@@ -100,7 +100,7 @@ def test_a_stopped_sweep_goes_on(cli: Cli, tmp_path: Path, shared_cache: Path) -
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "glioma_xai.train", "-m", *SMALL, "trainer.max_epochs=40"),
-            *("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"),
+            *("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
             f"hydra.sweep.dir={sweep}",
         ],
         cwd=ROOT,
