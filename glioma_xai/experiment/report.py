@@ -261,4 +261,7 @@ def headline(summary: Mapping[str, Any], *, split: str = "test") -> str:
         words = "as trained" if name == "as_trained" else condition_words(name)
         lines.append(f"  accuracy {words:<36} {v['value']:.3f}")
     lines.append(f"verdict: {summary['verdict']['headline']}")
+    if summary["left_out"]:
+        lines.append(f"left out by data.on_error=skip ({len(summary['left_out'])}):")
+        lines += [f"  {problem}" for problem in summary["left_out"]]
     return "\n".join(lines)
