@@ -214,7 +214,7 @@ def main() -> None:
                     folder=Path(folder),
                 )
             with options.output.open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+                csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n").writerow(row)
             print(", ".join(f"{key} {value}" for key, value in row.items() if value != ""))
 
 

@@ -111,6 +111,13 @@ def in_parallel(
         description: Beside the bar.
     """
     bar = Progress(transient=True, disable=not sys.stderr.isatty(), console=Console(stderr=True))
-    with bar, ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with bar, ThreadPoolExecutor(workers or _cores()) as pool:
         done = pool.map(work, items)
         return list(bar.track(done, total=len(items), description=description))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
