@@ -26,6 +26,16 @@ def as_pixels(images: Tensor, model: nn.Module) -> Tensor:
     return images if images.requires_grad else images.detach().requires_grad_()
 
 
+def check_device(images: Tensor, model: nn.Module) -> None:
+    """Raise unless the images are where the model is."""
+    weights = next(model.parameters(), images)
+    if weights.device != images.device:
+        raise CompatibilityError(
+            f"images must be where the model is: expected {weights.device}, got {images.device}. "
+            f"Call images.to({str(weights.device)!r}), or model.to({str(images.device)!r})."
+        )
+
+
 def check_logits(logits: object, pixels: Tensor) -> None:
     """Raise unless the model has returned one row of logits a sample."""
     if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[0] == pixels.shape[0]:

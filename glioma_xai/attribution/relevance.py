@@ -11,6 +11,7 @@ from zennit.core import Composite
 
 from glioma_xai.attribution.guards import (
     as_pixels,
+    check_device,
     check_logits,
     check_recording,
     refuse_infinite,
@@ -78,6 +79,7 @@ def compute_relevance(
     """
     recording = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     check_recording(create_graph, recording)
+    check_device(images, model)
     _check_method(method, composite, target)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -223,3 +223,39 @@ def test_detached_path_is_named() -> None:
 
     with pytest.raises(CompatibilityError, match="expected a differentiable path"):
         relevance_of(Detached())
+
+
+def test_images_and_labels_on_another_device_than_the_model() -> None:
+    """The meta device stands in for a GPU."""
+    model, images = nets.plain(), nets.images("plain")
+    composite = build_composite("epsilon", model, input_shape=SHAPE)
+    with pytest.raises(CompatibilityError, match=r"images must be where the model is: .*got meta"):
+        compute_relevance(model, images.to("meta"), composite, labels=nets.LABELS)
+
+
+def test_batch_of_one_is_fine_where_maps_are_larger_than_a_pixel() -> None:
+    model = nets.paper_cnn().train()
+    images = nets.images("paper_cnn", batch=1)
+    composite = build_composite("epsilon_plus", model, input_shape=images.shape[1:])
+    _, relevance = compute_relevance(
+        model, images, composite, labels=nets.LABELS[:1], create_graph=True
+    )
+    relevance.abs().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["epsilon", "epsilon_plus_flat"])
+def test_bfloat16_autocast_on_cuda_leaves_relevance_in_single_precision(name: str) -> None:
+    model = nets.vgg().float().cuda().train()
+    images, labels = nets.images("vgg").float().cuda(), nets.LABELS.cuda()
+    composite = build_composite(name, model, input_shape=SHAPE)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        loss = functional.cross_entropy(model(images), labels)
+        _, relevance = compute_relevance(
+            model, images, composite, labels=labels, create_graph=True, update_statistics=False
+        )
+    assert relevance.dtype == torch.float32
+    (loss + relevance.abs().mean()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
