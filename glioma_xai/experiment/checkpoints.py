@@ -93,7 +93,7 @@ def to_go_on_from(run: Path) -> Path | None:
         RunError: If there are checkpoints but none can be read, or the best epoch is lost.
     """
     folder = run / "checkpoints"
-    for part in folder.glob(".*.part"):
+    for part in folder.rglob("*.part"):
         part.unlink()  # of a process that was killed while it wrote
     there = [name for name in (LAST, PREVIOUS) if (folder / f"{name}.ckpt").is_file()]
     problems: list[RunError] = []

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from glioma_xai.errors import RunError
+from glioma_xai.errors import GliomaXaiError, RunError
 from glioma_xai.experiment.processes import is_first_process
 
 State = Literal["running", "finished", "failed", "interrupted"]
@@ -121,10 +122,10 @@ class RunStatus:
         try:
             self.update(state=state, ended=_now(), error=None if error is None else str(error))
         except OSError as failure:
-            _log.error(
-                "%s: expected to write that the run is %s, found %s. The file says what was "
-                "written last.",
-                *(self.path, state, failure.strerror),
+            print(  # a log on the same disk would only add an error of its own
+                f"{self.path}: expected to write that the run is {state}, found "
+                f"{failure.strerror}. The file says what was written last.",
+                file=sys.stderr,
             )
 
 
@@ -213,11 +214,25 @@ def disk_in_words(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except GliomaXaiError:
+        raise
+    except (OSError, RuntimeError) as error:
+        cause = disk_error(error)
+        if cause is None:
             raise
         raise RunError(
-            f"{error.filename or folder}: expected a place that can be written to, found "
-            f"{error.strerror}. Make room or make it writable; the run goes on with "
+            f"{cause.filename or folder}: expected a place that can be written to, found "
+            f"{cause.strerror}. Make room or make it writable; the run goes on with "
             f"resume={folder}."
         ) from error
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a disk behind an error, such as the RuntimeError of torch's writer."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return error
+        if "iostream error" in str(error) or "PytorchStreamWriter failed writing" in str(error):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # it keeps no number
+        error = error.__cause__ or error.__context__
+    return None

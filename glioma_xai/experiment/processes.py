@@ -13,6 +13,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
+from glioma_xai.records import Batch
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,11 +46,20 @@ def _signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *requeue]
 
 
+_heard: list[int] = []  # Python drops what is raised while it cleans up an object
+
+
+def _raise_what_was_heard() -> None:
+    if _heard:
+        raise Interrupted(_heard[0])
+
+
 def _install() -> None:
     listener = os.getpid()
 
     def catch(number: int, frame: FrameType | None) -> None:
         if os.getpid() == listener:
+            _heard.append(number)
             raise Interrupted(number)
         if number == signal.SIGTERM:  # a worker that was forked: Ctrl-C is its parent's matter
             signal.signal(number, signal.SIG_DFL)
@@ -69,6 +80,7 @@ def interruptible() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in _signals()}
     try:
+        _heard.clear()
         _install()
         yield
     finally:
@@ -93,6 +105,12 @@ class Processes(Callback):
         if threading.current_thread() is threading.main_thread():
             _install()
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Stop at the next step at the latest."""
+        _raise_what_was_heard()
+
     def end(self) -> None:
         """End those that are still there, the last thing that a run does."""
         for process in self.started:
@@ -102,6 +120,7 @@ class Processes(Callback):
     @staticmethod
     def part() -> None:
         """Leave the group after training: what follows is the first process's work alone."""
+        _raise_what_was_heard()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

@@ -100,8 +100,11 @@ class ParetoCheckpoints(Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             weights = {name: value.cpu() for name, value in pl_module.state_dict().items()}
             part = self.folder / f"{this['file']}.part"
-            torch.save({"state_dict": weights, "epoch": epoch, "scores": scores}, part)
-            part.replace(self.folder / this["file"])
+            try:
+                torch.save({"state_dict": weights, "epoch": epoch, "scores": scores}, part)
+                part.replace(self.folder / this["file"])
+            finally:
+                part.unlink(missing_ok=True)
         self._keep(front, trainer)
 
     def _keep(self, front: list[Kept], trainer: Trainer) -> None:
