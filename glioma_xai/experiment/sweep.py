@@ -20,6 +20,7 @@ from glioma_xai.experiment.sweep_plan import PLAN, Job, Sweep, plan_sweep, read_
 from glioma_xai.experiment.sweep_results import conclude
 
 _log = logging.getLogger(__name__)
+_NEW_DRAWS = 1000
 _ROUNDS = ".resumed"
 """Folder in a sweep's own for what Hydra and its launcher write when jobs are resumed."""
 
@@ -51,11 +52,7 @@ def run_sweep(name: str, arguments: Sequence[str]) -> None:
     if not sweep.searches:
         _write_configs(checked)
     task = partial(new_job, folder=sweep.folder, launcher=sweep.launcher)
-    own = [*arguments, f"hydra.sweep.dir={quoted(sweep.folder)}"]
-    if earlier:  # a search that goes on: its new jobs lie beside the earlier ones
-        number = len(list(sweep.folder.glob("*/status.json")))
-        own.append(f"hydra.sweep.subdir='{number}_${{hydra.job.num}}'")
-    error = _launch(name, own, task, sweep)
+    error = _launch(name, [*arguments, *_places(sweep, arguments, earlier)], task, sweep)
     if error is not None and sweep.launcher == "joblib":
         error = _relaunch(name, checked.sweep, error)
     conclude(checked.sweep, error=error)
@@ -108,6 +105,17 @@ def quoted(path: Path) -> str:
     """A path as a value on Hydra's command line, whatever characters are in it."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def _places(sweep: Sweep, arguments: Sequence[str], earlier: bool) -> list[str]:
+    """Where Hydra puts the jobs; those of a search that goes on lie beside the earlier ones."""
+    words = [f"hydra.sweep.dir={quoted(sweep.folder)}"]
+    if earlier:
+        number = len(list(sweep.folder.glob("*/status.json")))
+        words.append(f"hydra.sweep.subdir='{number}_${{hydra.job.num}}'")
+        if not any(word.endswith("/sampler=grid") for word in arguments):
+            words.append(f"hydra.sweeper.sampler.seed={_NEW_DRAWS + number}")  # not the same again
+    return words
 
 
 def _announce(checked: Checked) -> None:

@@ -51,7 +51,9 @@ def needs(plugin: str) -> None:
 )
 def test_a_launcher_runs_a_sweep(plugin: str, words: list[str], cli: Cli, tmp_path: Path) -> None:
     needs(plugin)
-    result = cli("train", "-m", *SMALL, *words, "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep")
+    result = cli(
+        "train", "-m", *SMALL, *words, "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep", timeout=1200
+    )
     assert result.returncode == 0, result.stderr
     assert list(pd.read_csv(tmp_path / "sweep" / "sweep.csv")["state"]) == ["finished"] * 2
     assert "best run: " in result.stdout
@@ -73,6 +75,7 @@ def test_a_killed_process_does_not_end_the_sweep(
         f"+callbacks.killer.file={tmp_path}/fuse",
         "+callbacks.killer.lit=true,false",
         f"hydra.sweep.dir={tmp_path}/sweep",
+        timeout=1200,
     )
     assert result.returncode == 0, result.stderr
     assert list(pd.read_csv(tmp_path / "sweep" / "sweep.csv")["state"]) == ["finished"] * 2
@@ -82,10 +85,10 @@ def test_a_killed_process_does_not_end_the_sweep(
 def test_a_search_with_two_objectives_goes_on_in_its_study(cli: Cli, tmp_path: Path) -> None:
     needs("optuna_sweeper")
     words = ("+sweep=optuna", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={tmp_path}/sweep")
-    result = cli("train", "-m", *SMALL, *words)
+    result = cli("train", "-m", *SMALL, *words, timeout=1200)
     assert result.returncode == 0, result.stderr
     assert "Pareto front of validation/exchanged_auc, validation/absolute_rel" in result.stdout
-    again = cli("train", "-m", *SMALL, *words)
+    again = cli("train", "-m", *SMALL, *words, timeout=1200)
     assert again.returncode == 0, again.stderr
     table = pd.read_csv(tmp_path / "sweep" / "sweep.csv", dtype=str)
     assert list(table["job"]) == ["0", "1", "2_0", "2_1"]
@@ -99,7 +102,7 @@ def test_a_stopped_sweep_goes_on(cli: Cli, tmp_path: Path, shared_cache: Path) -
     sweep = tmp_path / "sweep"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "glioma_xai.train", "-m", *SMALL, "trainer.max_epochs=40"),
+            *(sys.executable, "-m", "glioma_xai.train", "-m", *SMALL, "trainer.max_epochs=15"),
             *("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
             f"hydra.sweep.dir={sweep}",
         ],
@@ -119,6 +122,6 @@ def test_a_stopped_sweep_goes_on(cli: Cli, tmp_path: Path, shared_cache: Path) -
     assert process.returncode == 143
     assert f"-m resume={sweep}" in said
     assert json.loads((sweep / "0" / "status.json").read_text())["state"] != "finished"
-    result = cli("train", "-m", f"resume={sweep}")
+    result = cli("train", "-m", f"resume={sweep}", timeout=1200)
     assert result.returncode == 0, result.stderr
-    assert len(pd.read_csv(sweep / "0" / "metrics.csv")) == 40
+    assert len(pd.read_csv(sweep / "0" / "metrics.csv")) == 15
