@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from glioma_xai.errors import ConfigError, RunError
 from glioma_xai.experiment.checkpoints import AtomicCheckpointIO, load_checkpoint
 from glioma_xai.experiment.launch import run_command
-from glioma_xai.experiment.lifecycle import RunStatus, write_json
-from glioma_xai.experiment.processes import Interrupted, interruptible
+from glioma_xai.experiment.lifecycle import (
+    RunStatus,
+    alone_in,
+    disk_in_words,
+    goes_on,
+    read_status,
+    write_json,
+)
+from glioma_xai.experiment.processes import Interrupted, Processes, interruptible
 
 
 def test_json_has_no_nan_and_leaves_no_part(tmp_path: Path) -> None:
@@ -109,3 +117,76 @@ def test_a_user_s_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> 
         "ConfigError: seed: expected a number, found x. Change seed.",
         "RunError: runs/x: expected a run folder, found none. Look in runs.",
     ]
+
+
+def test_an_unfinished_run_of_the_same_config_goes_on(tmp_path: Path) -> None:
+    config, other = OmegaConf.create({"seed": 1}), OmegaConf.create({"seed": 2})
+    assert not goes_on(tmp_path, config)
+    status = RunStatus(tmp_path, config)
+    status.end("interrupted", Interrupted(signal.SIGTERM))
+    assert goes_on(tmp_path, config)
+    with pytest.raises(RunError, match=r"found a run with another config\. Choose another hydra"):
+        goes_on(tmp_path, other)
+    status.end("finished")
+    with pytest.raises(RunError, match=r"found a run finished"):
+        goes_on(tmp_path, config)
+
+
+def test_a_broken_status_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "run')
+    assert read_status(tmp_path) == {}
+    RunStatus(tmp_path).update()
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path),
+        pytest.raises(RunError, match="found another process that is"),
+        alone_in(tmp_path),
+    ):
+        pass
+    with alone_in(tmp_path):  # free again
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(28, "No space left on device", "x/a.csv"),
+            r"x/a\.csv: expected a place.*No space",
+        ),
+        (OSError(30, "Read-only file system"), r"found Read-only file system"),
+        (RuntimeError("basic_ios::clear: iostream error"), r"found No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_in_words(tmp_path: Path, error: Exception, message: str) -> None:
+    with pytest.raises(RunError, match=message), disk_in_words(tmp_path):
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError(2, "No such file"), RuntimeError("x"), RunError("y")])
+def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, disk_in_words(tmp_path):
+        raise error
+    assert raised.value is error
+
+
+class Deaf:
+    """Python drops what is raised here."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_drops_is_raised_at_the_next_step() -> None:
+    steps = Processes()
+    with interruptible():
+        deaf = Deaf()
+        del deaf
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            steps.on_train_batch_start(None, None, None, 1)  # type: ignore[arg-type]
+    with interruptible():
+        steps.on_train_batch_start(None, None, None, 2)  # type: ignore[arg-type]
