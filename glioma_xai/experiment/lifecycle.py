@@ -34,6 +34,7 @@ _PACKAGES = (
     "wandb",
 )
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
+DISK_ERRORS |= {errno.ENOTDIR}
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
