@@ -146,7 +146,7 @@ class GliomaDataModule(DataArguments):
             rows["label"].to_numpy(np.int64),
             sampling=self.sampling,
             seed=self.seed,
-            epoch=self._epoch if self.trainer is None else self.trainer.current_epoch,
+            epoch=self._first_epoch(),
             batch_size=self.batch_size,
             process=process,
             processes=processes,
@@ -230,6 +230,16 @@ class GliomaDataModule(DataArguments):
             augmentation=augmentation if augmentation and augmentation.enabled else None,
             seed=self.seed,
         )
+
+    def _first_epoch(self) -> int:
+        """Return the epoch that the next training loader begins with.
+
+        Workers fetch batches before Lightning says which epoch it is; a run that goes on counts as
+        processed the epochs of its checkpoint, and as current, until it starts, one less.
+        """
+        if self.trainer is None:
+            return self._epoch
+        return int(self.trainer.fit_loop.epoch_progress.current.processed)
 
     def _process(self) -> tuple[int, int]:
         """Return the number of this process and how many train together."""

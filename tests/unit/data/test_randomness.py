@@ -78,11 +78,24 @@ class _Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: Path):
-    def fit(epochs: int, checkpoint: str | None = None) -> tuple[_Recorder, pl.Trainer]:
+class _SavesTwo(pl.Callback):
+    """Saves after two epochs from within the epoch, as checkpoints are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: Path, workers: int):
+    def fit(epochs: int, checkpoint: Path | None = None) -> _Recorder:
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
+            callbacks=[_SavesTwo(tmp_path / "two.ckpt")],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -90,13 +103,13 @@ def test_a_resumed_fit_sees_what_the_uninterrupted_one_saw(settings, tmp_path: P
             default_root_dir=tmp_path,
         )
         module = _Recorder()
-        trainer.fit(module, datamodule=GliomaDataModule(**settings()), ckpt_path=checkpoint)
-        return module, trainer
+        data = GliomaDataModule(**settings(num_workers=workers))
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        return module
 
-    whole, _ = fit(4)
-    first, trainer = fit(2)
-    trainer.save_checkpoint(tmp_path / "two.ckpt")
-    second, _ = fit(4, str(tmp_path / "two.ckpt"))
+    whole = fit(4)
+    first = fit(2)
+    second = fit(4, tmp_path / "two.ckpt")
     assert len({tuple(values) for values in whole.seen.values()}) == 4
     assert {**first.seen, **second.seen} == whole.seen
 
