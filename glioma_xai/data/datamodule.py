@@ -239,7 +239,8 @@ class GliomaDataModule(DataArguments):
         """
         if self.trainer is None:
             return self._epoch
-        return int(self.trainer.fit_loop.epoch_progress.current.processed)
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
 
     def _process(self) -> tuple[int, int]:
         """Return the number of this process and how many train together."""
