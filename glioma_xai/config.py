@@ -5,7 +5,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,6 +99,17 @@ class TrainConfig:
     overlays: int = 6
     bootstrap: int = 1000
     objectives: list[str] | None = None
+
+
+def with_defaults(config: DictConfig) -> DictConfig:
+    """A run's config with the keys that came after it, at values that change nothing."""
+    parts = {"attribution": AttributionConfig, "loss": LossConfig, "paths": PathsConfig}
+    known = {field.name: field.default for field in fields(TrainConfig) if field.default != MISSING}
+    for name, schema in parts.items():
+        known[name] = {field.name: field.default for field in fields(schema)}
+    merged = OmegaConf.merge(known, config)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def conf_dir() -> Path:

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from glioma_xai.config import LossConfig, conf_dir
+from glioma_xai.config import conf_dir
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.objective import Objective
@@ -115,9 +114,7 @@ def build_module(
     attribution = build_attribution(config)
     for place in attribution.places:  # names layers without a rule, if any
         place.composite_for(model, data.input_shape)
-    # a run of an earlier version lacks the settings that came later
-    given = cast("dict[str, Any]", OmegaConf.to_container(config.loss, resolve=True))
-    loss = OmegaConf.create(asdict(LossConfig()) | given)
+    loss = config.loss
     schedule = constant if loss.schedule is None else instantiate(loss.schedule)
     objective = Objective(
         guidance_weight=loss.guidance_weight,

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from glioma_xai.config import check_config, compose_config, known_keys, nearest
+from glioma_xai.config import check_config, compose_config, known_keys, nearest, with_defaults
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError, RunError
 from glioma_xai.experiment import instantiate
@@ -64,8 +64,9 @@ def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
         raise RunError(
             f"{path}: expected a config, found a file that is none ({error})."
         ) from error
-    config.paths.run = str(folder)
     instantiate.check_trust(config, trust=trust)
+    config = with_defaults(config)
+    config.paths.run = str(folder)
     check_config(config)
     return config
 

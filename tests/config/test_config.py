@@ -6,7 +6,14 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from glioma_xai.config import check_config, choices, compose_config, conf_dir, nearest
+from glioma_xai.config import (
+    check_config,
+    choices,
+    compose_config,
+    conf_dir,
+    nearest,
+    with_defaults,
+)
 from glioma_xai.errors import ConfigError
 from glioma_xai.experiment.instantiate import check_trust
 from glioma_xai.experiment.launch import split_arguments, value_of
@@ -163,3 +170,18 @@ def test_targets_from_a_run_folder_must_be_known_exactly() -> None:
         check_trust(shell)
     mine = OmegaConf.create({"model": {"_target_": "my_package.Net"}})
     check_trust(mine, trust=["my_package"])
+
+
+def test_a_run_of_before_keeps_its_settings_and_gets_the_keys_that_came_later() -> None:
+    composed = compose_config("train", ["+experiment=lrp_guided", "loss.guidance_weight=7"])
+    config = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))
+    for key in ("warm_start_on", "weighting", "guided_batch"):
+        del config.loss[key]
+    del config["replace_activations"]
+    restored = with_defaults(config)
+    check_config(restored)
+    assert restored.loss.weighting == "fixed"
+    assert restored.loss.guided_batch is None
+    assert restored.loss.guidance_weight == 7
+    assert restored.replace_activations is False
+    assert restored.scheduler == config.scheduler
