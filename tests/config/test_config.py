@@ -173,7 +173,8 @@ def test_targets_from_a_run_folder_must_be_known_exactly() -> None:
 
 
 def test_a_run_of_before_keeps_its_settings_and_gets_the_keys_that_came_later() -> None:
-    composed = compose_config("train", ["+experiment=lrp_guided", "loss.guidance_weight=7"])
+    words = ["+experiment=lrp_guided", "loss.guidance_weight=7", "paths.run=runs/before"]
+    composed = compose_config("train", words)
     config = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))
     for key in ("warm_start_on", "weighting", "guided_batch"):
         del config.loss[key]
