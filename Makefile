@@ -23,6 +23,11 @@ test-exact: $(VENV)/.installed
 test-faults: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
 
+# What guidance changes, recipe by recipe; goes on where it stopped. benchmarks/guidance_study.py --price first.
+study: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/guidance_study.py --workers 2
+	$(BIN)/python docs/figures/make_guidance_figures.py
+
 # What a plain network learns on the phantom, with and without shortcuts; goes on where it stopped.
 phantom-study: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/phantom_study.py

@@ -122,6 +122,9 @@ def start_hydra(name: str, arguments: Sequence[str], task: Callable[[DictConfig]
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach run_command instead of sys.exit
     sys.argv = [sys.argv[0], *arguments]
+    if not asks_only(arguments):  # argparse refuses overrides before and after an option
+        overrides, _, _ = split_arguments(arguments)
+        sys.argv[1:] = [*(word for word in arguments if word not in overrides), *overrides]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
 
 

@@ -121,7 +121,7 @@ class SampleMean(Metric):
 
     def compute(self) -> Tensor:
         """Mean, scalar; NaN if there is no sample."""
-        if not self.indices:
+        if len(self.indices) == 0:
             return torch.tensor(torch.nan)
         first = first_of_each(dim_zero_cat(self.indices).cpu())
         return dim_zero_cat(self.values).cpu()[first].nanmean()

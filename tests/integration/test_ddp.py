@@ -25,7 +25,7 @@ BATCH = 3  # of one process; 17 training samples leave 5 for the last step, 3 an
 DONORS = {
     f"validation/exchanged_{n}" for n in ("accuracy", "auc", "patient/accuracy", "patient/auc")
 }
-DONORS |= {"validation/guided_score"}
+DONORS |= {"validation/guided_score", "validation/fairwashing"}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -128,7 +128,7 @@ def test_a_subject_that_is_not_there_names_the_nearest(smoke_run: Path, cli: Cli
 def test_data_with_other_channels_than_the_network_is_refused(smoke_run: Path, cli: Cli) -> None:
     result = cli("evaluate", f"run={smoke_run}", "data.modalities=[t1ce,flair]")
     assert result.returncode == 1
-    assert "expected a checkpoint with" in result.stderr
+    assert "data.modalities: expected ['t2', 't1ce', 'flair'], which the network" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,0 +1,83 @@
+"""Figures of docs/guidance.md: python docs/figures/make_guidance_figures.py."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent.parent / "benchmarks" / "results"
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#777777"
+
+
+def behaviour() -> None:
+    """What relevance shows against what the network does, one point a recipe."""
+    rows = pd.read_csv(RESULTS / "guidance_study.csv")
+    rows = rows[rows["block"].isin(["confirm", "baselines", "gamed"])]
+    clean = rows[(rows["recipe"] == "clean")]["as_trained"].mean()
+    marked = rows[rows["shortcut"] == "corner_marker"]
+    points = marked.groupby("recipe", sort=False)[["inside", "swapped"]].mean()
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=110, layout="constrained")
+    axes.axhspan(-0.03, 0.65, xmin=0.5, color=ORANGE, alpha=0.12, lw=0)
+    axes.text(
+        0.985, 0.3, "relevance in the tumour,\ndecision by the marker", ha="right", color=ORANGE
+    )
+    axes.axhline(clean, color=GREY, lw=1, ls="--")
+    axes.text(
+        0.005, clean + 0.012, f"trained without a marker: {clean:.2f}", color=GREY, fontsize=9
+    )
+    for name, (inside, swapped) in points.iterrows():
+        own = name == "lrp_guided"
+        axes.plot(inside, swapped, "o", color=BLUE if own else "#222222", ms=9 if own else 6)
+        right = inside > 0.6
+        axes.annotate(
+            str(name),
+            (inside, swapped),
+            xytext=(-8 if right else 8, -3),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            fontsize=9,
+            color=BLUE if own else "#222222",
+        )
+    axes.set(xlim=(0, 1), ylim=(-0.03, 1.0))
+    axes.set_xlabel("share of relevance in the tumour, test images")
+    axes.set_ylabel("accuracy with the marker swapped")
+    figure.savefig(HERE / "guidance_behaviour.png")
+
+
+def epochs() -> None:
+    """How recipes go on after the first good epochs."""
+    rows = pd.read_csv(RESULTS / "guidance_epochs.csv")
+    rows = rows[(rows["shortcut"] == "corner_marker") & rows["block"].isin(["confirm", "gamed"])]
+    shown = {
+        "accuracy": (ORANGE, "--", "accuracy, marker in place"),
+        "exchanged_accuracy": (ORANGE, "-", "accuracy on exchanged backgrounds"),
+        "absolute_relevance_mass": (BLUE, "-", "relevance in the tumour"),
+    }
+    recipes = [name for name in ("lrp_guided", "drifting", "gamed") if name in set(rows["recipe"])]
+    figure, grid = plt.subplots(
+        1,
+        len(recipes),
+        figsize=(3.3 * len(recipes), 3.2),
+        dpi=110,
+        sharey=True,
+        layout="constrained",
+    )
+    for axes, recipe in zip(grid, recipes, strict=True):
+        part = rows[rows["recipe"] == recipe]
+        for column, (colour, line, label) in shown.items():
+            mean = part.groupby("epoch")[column].mean()
+            axes.plot(mean.index, mean, color=colour, ls=line, label=label)
+        axes.set(
+            title=f"{recipe}, {part['seed'].nunique()} cohorts", xlabel="epoch", ylim=(0, 1.02)
+        )
+    grid[0].set_ylabel("validation")
+    grid[0].legend(loc="lower right", fontsize=8)
+    figure.savefig(HERE / "guidance_epochs.png")
+
+
+behaviour()
+epochs()
