@@ -23,24 +23,31 @@ def behaviour() -> None:
     figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=110, layout="constrained")
     axes.axhspan(-0.03, 0.65, xmin=0.5, color=ORANGE, alpha=0.12, lw=0)
     axes.text(
-        0.985, 0.3, "relevance in the tumour,\ndecision by the marker", ha="right", color=ORANGE
+        0.985, 0.02, "relevance in the tumour,\ndecision by the marker", ha="right", color=ORANGE
     )
     axes.axhline(clean, color=GREY, lw=1, ls="--")
     axes.text(
         0.005, clean + 0.012, f"trained without a marker: {clean:.2f}", color=GREY, fontsize=9
     )
+    crowded = points[(points["inside"] > 0.8) & (points["swapped"] > 0.8)]
+    stacked = crowded.sort_values("inside").index.tolist()
     for name, (inside, swapped) in points.iterrows():
         own = name == "lrp_guided"
-        axes.plot(inside, swapped, "o", color=BLUE if own else "#222222", ms=9 if own else 6)
-        right = inside > 0.6
+        colour = BLUE if own else "#222222"
+        axes.plot(inside, swapped, "o", color=colour, ms=9 if own else 6)
+        place, side = ((inside + 0.012, swapped - 0.012), "left")
+        if name in stacked:  # labels one below the other, each with a line to its point
+            place, side = ((0.8, 0.83 - 0.06 * stacked.index(name)), "right")
         axes.annotate(
             str(name),
             (inside, swapped),
-            xytext=(-8 if right else 8, -3),
-            textcoords="offset points",
-            ha="right" if right else "left",
+            xytext=place,
+            ha=side,
             fontsize=9,
-            color=BLUE if own else "#222222",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.7, "relpos": (1, 0.5)}
+            if name in stacked
+            else None,
         )
     axes.set(xlim=(0, 1), ylim=(-0.03, 1.0))
     axes.set_xlabel("share of relevance in the tumour, test images")
