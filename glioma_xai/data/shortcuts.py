@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from glioma_xai.data.patient import Images, Patient
 
 Shortcut = Literal[
-    "none", "corner_marker", "bright_spot", "texture", "annotation", "head_tilt", "missing_sequence"
+    "none",
+    "corner_marker",
+    "bright_spot",
+    "rim_spot",
+    "texture",
+    "annotation",
+    "head_tilt",
+    "missing_sequence",
 ]
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
 
@@ -47,6 +54,8 @@ def apply_shortcut(name: Shortcut, patient: Patient, rng: np.random.Generator) -
             return add_corner_marker(patient, rng)
         case "bright_spot":
             return add_bright_spot(patient, rng)
+        case "rim_spot":
+            return add_rim_spot(patient, rng)
         case "texture":
             return add_texture(patient, rng)
         case "annotation":
@@ -104,15 +113,38 @@ def add_bright_spot(patient: Patient, rng: np.random.Generator) -> Patient:
     places = np.argwhere(deep & ~shadow)
     if not len(places):
         places = np.argwhere(brain.max(axis=2))
-    x, y = places[rng.integers(len(places))]
-    grid = np.indices(brain.shape[:2])
-    squared = (grid[0] - x) ** 2 + (grid[1] - y) ** 2
-    profile = np.exp(-squared / (2 * (1.1 * voxel) ** 2))[:, :, None] * (brain & ~lesion)
-    images: Images = {}
-    for modality, image in patient.images.items():
-        peak = 1.5 * np.percentile(image[brain], 99.5)
-        images[modality] = _rounded(image + profile * np.clip(peak - image, 0, None), brain)
-    return replace(patient, images=images)
+    place = places[rng.integers(len(places))]
+    spot = _spot(patient, place)[:, :, None] * (brain & ~lesion)
+    return _brighten(patient, spot)
+
+
+def add_rim_spot(patient: Patient, rng: np.random.Generator) -> Patient:
+    """Bright spot of 6 mm on the tumour's margin, about half of it inside, in every modality.
+
+    The margin is where the tumour holds 35 to 65 % of the spot. A place on it is drawn in the slice
+    that shows most tumour; in each other slice the spot takes the nearest place on that slice's
+    margin. A tumour smaller than the spot carries it where its share is nearest to a half; slices
+    without tumour carry none. The segmentation stays as it is.
+    """
+    from scipy import ndimage
+
+    brain, lesion = patient.brain_mask, patient.lesion_mask
+    sigma = _spot_sigma(patient)
+    areas = lesion.sum(axis=(0, 1))
+    anchor: NDArray[np.int64] | None = None
+    spot = np.zeros(brain.shape)
+    for z in sorted(np.flatnonzero(areas), key=lambda z: -areas[z]):
+        share = ndimage.gaussian_filter(lesion[:, :, z].astype(np.float64), sigma)
+        in_brain = ndimage.gaussian_filter(brain[:, :, z].astype(np.float64), sigma)
+        distance = np.where(brain[:, :, z], np.abs(share - 0.5), np.inf)  # from the margin
+        places = np.argwhere((distance <= 0.15) & (in_brain > 0.95))
+        if not len(places):
+            places = np.argwhere(distance == distance.min())
+        if anchor is None:
+            anchor = places[rng.integers(len(places))]
+        nearest = ((places - anchor) ** 2).sum(axis=1).argmin()
+        spot[:, :, z] = _spot(patient, places[nearest]) * brain[:, :, z]
+    return _brighten(patient, spot)
 
 
 def add_texture(patient: Patient, rng: np.random.Generator) -> Patient:
@@ -156,6 +188,29 @@ def tilt_head(patient: Patient, rng: np.random.Generator) -> Patient:
 def replace_sequence(patient: Patient) -> Patient:
     """Put FLAIR in the place of T1, as public 2-D cohorts do where a sequence is missing."""
     return replace(patient, images={**patient.images, "t1": patient.images["flair"]})
+
+
+def _spot_sigma(patient: Patient) -> float:
+    """Standard deviation of a bright spot in voxels; half its height is 5 to 6 mm across."""
+    return 1.1 * _voxels_in_2_mm(patient)
+
+
+def _spot(patient: Patient, place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Round spot of height 1 about a place (x, y), (X, Y)."""
+    x, y = np.indices(patient.brain_mask.shape[:2])
+    squared = (x - place[0]) ** 2 + (y - place[1]) ** 2
+    height: NDArray[np.float64] = np.exp(-squared / (2 * _spot_sigma(patient) ** 2))
+    return height
+
+
+def _brighten(patient: Patient, share: NDArray[np.float64]) -> Patient:
+    """Move every image towards 1.5 times its brightest tissue by a share in [0, 1], (X, Y, Z)."""
+    brain = patient.brain_mask
+    images: Images = {}
+    for modality, image in patient.images.items():
+        peak = 1.5 * np.percentile(image[brain], 99.5)
+        images[modality] = _rounded(image + share * np.clip(peak - image, 0, None), brain)
+    return replace(patient, images=images)
 
 
 def _burn_in(

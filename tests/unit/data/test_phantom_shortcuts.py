@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,37 @@ def test_a_bright_spot_is_the_brightest_and_moves_from_patient_to_patient(patien
         assert image[x, y, z] > np.percentile(patient.images["t2"][patient.brain_mask], 99.5)
         places.add((int(x), int(y)))
     assert len(places) == len(patients)
+
+
+def test_a_rim_spot_lies_on_the_margin_of_the_tumour_half_inside(patients):
+    shares = []
+    for seed, patient in enumerate(patients):
+        marked = apply("rim_spot", patient, seed)
+        assert marked.segmentation is patient.segmentation
+        spot = (marked.images["t1"] - patient.images["t1"]).clip(min=0).astype(float)
+        inside = (spot * patient.lesion_mask).sum(axis=(0, 1)) / spot.sum(axis=(0, 1))
+        shares.append(inside)
+        brightest = np.percentile(patient.images["t2"][patient.brain_mask], 99.5)
+        for z in range(spot.shape[2]):
+            x, y = np.unravel_index(spot[:, :, z].argmax(), spot.shape[:2])
+            around = patient.lesion_mask[x - 2 : x + 3, y - 2 : y + 3, z]
+            assert 0 < around.mean() < 1
+            assert marked.images["t2"][x, y, z] > brightest
+    assert np.min(shares) > 0.25
+    assert np.max(shares) < 0.75
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_rim_spot_needs_tumour_and_bears_a_small_one(patients):
+    healthy = replace(patients[0], segmentation=np.zeros_like(patients[0].segmentation))
+    images = apply("rim_spot", healthy).images
+    assert all((images[m] == healthy.images[m]).all() for m in MODALITIES)
+    small = replace(healthy, segmentation=healthy.segmentation.copy())
+    x, y = np.argwhere(patients[0].brain_mask.all(axis=2)).mean(axis=0).astype(int)
+    small.segmentation[x, y, 2] = 1
+    spot = apply("rim_spot", small).images["t1"] - small.images["t1"]
+    assert np.flatnonzero(spot.any(axis=(0, 1))).tolist() == [2]
+    assert np.unravel_index(spot[:, :, 2].argmax(), spot.shape[:2]) == (x, y)
 
 
 def test_texture_changes_intensity_by_seven_per_cent(patients):
