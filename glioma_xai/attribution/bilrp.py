@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from glioma_xai.attribution.guards import unwrapped
 from glioma_xai.attribution.relevance import compute_relevance
 from glioma_xai.attribution.trace import trace
 from glioma_xai.errors import CompatibilityError, ConfigError, ShapeError
@@ -43,7 +44,7 @@ class HiddenFeatures(nn.Module):
         self, model: nn.Module, *, input_shape: tuple[int, ...], layer: str | None = None
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model = model = unwrapped(model)
         self.reads_input = layer is None
         self.layer = trace(model, input_shape).order[-1] if layer is None else layer
         if self.layer not in dict(model.named_modules()):

@@ -21,6 +21,7 @@ from glioma_xai.attribution.coverage import (
     refuse,
     uncovered_modules,
 )
+from glioma_xai.attribution.guards import unwrapped
 from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.layers import CONVOLUTIONS, WEIGHT_LAYERS
 from glioma_xai.attribution.live import LiveComposite
@@ -78,6 +79,7 @@ def build_composite(
         CompatibilityError: A layer that no rule covers; raised before anything is run, except for
             functions, which only a run can show.
     """
+    model = unwrapped(model)
     settings = {
         "epsilon": epsilon,
         "stabilizer": stabilizer,
@@ -131,6 +133,7 @@ def uncovered_layers(
     """
     if recipe(composite_name, Options(), [], []).convolution is None:
         return []
+    model = unwrapped(model)
     gates = _gates(model, rules or {})
     traced = list(uncovered_modules(model, gates))
     return traced or list(trace(model, tuple(input_shape), gates).problems)

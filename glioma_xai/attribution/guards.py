@@ -5,9 +5,20 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from glioma_xai.attribution.batchnorm import BATCH_NORMS
 from glioma_xai.errors import CompatibilityError, ConfigError, NumericsError
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the user's own module behind ``torch.compile`` and DistributedDataParallel."""
+    while True:
+        inner = model.module if isinstance(model, DistributedDataParallel) else model
+        inner = getattr(inner, "_orig_mod", inner)
+        if inner is model:
+            return model
+        model = inner
 
 
 def as_pixels(images: Tensor, model: nn.Module) -> Tensor:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from zennit.core import Composite
 
 from glioma_xai.attribution.guards import (
@@ -16,6 +15,7 @@ from glioma_xai.attribution.guards import (
     check_recording,
     refuse_infinite,
     statistics_at_rest,
+    unwrapped,
 )
 from glioma_xai.attribution.live import LiveComposite
 from glioma_xai.attribution.methods import Method, grad_cam, integrated_gradients, smooth_grad
@@ -49,7 +49,8 @@ def compute_relevance(
 
     Args:
         model: In train() or eval() mode; comes back as it was. In train() mode BatchNorm statistics
-            advance once, as in a plain forward pass.
+            advance once, as in a plain forward pass. One from ``torch.compile`` runs layer by layer
+            here, and compiled again in the plain steps around.
         images: (B, C, H, W[, D]); half precision is raised to the model's own.
         composite: From ``build_composite``, or any Zennit composite.
         labels: (B,) int64; needed by targets that look at the label.
@@ -85,6 +86,7 @@ def compute_relevance(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(images.device.type, enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # its graphs have no layers
         pixels = as_pixels(images, model)
         explainer = _Explainer(
             model,
@@ -169,7 +171,6 @@ class _Explainer:
         update_statistics: bool,
     ) -> _Explanation:
         model, composite = self.model, self.composite
-        plain = model.module if isinstance(model, DistributedDataParallel) else model
         live = composite if isinstance(composite, LiveComposite) else None
         with ExitStack() as stack:
             if not update_statistics:
@@ -178,7 +179,7 @@ class _Explainer:
                 stack.enter_context(
                     live.seeded_by_coefficients(constant_pixels=self.constant_pixels)
                 )
-            stack.enter_context(composite.context(plain))
+            stack.enter_context(composite.context(unwrapped(model)))
             logits = model(pixels)
             check_logits(logits, pixels)
             coefficients = coefficients_of(logits)

@@ -77,6 +77,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], gates: Collection[str]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(_evaluation(model))
         for name, module in model.named_modules():
