@@ -123,14 +123,15 @@ def find_drift(
     tolerance: float = 0.05,
     steadiness: float = 0.05,
 ) -> Drift:
-    """Whether a run hid its reasons: behaviour falls while relevance stays or rises.
+    """Whether a run hid its reasons: behaviour falls while relevance stays high or rises.
 
     Args:
         behaviour: A score by epoch that falls when the network decides by something else, such as
             validation accuracy with exchanged backgrounds. Epochs with NaN are passed over.
         relevance: Share of relevance inside the tumour by epoch.
         tolerance: Loss of behaviour that is put down to noise.
-        steadiness: Loss of relevance up to which it counts as kept.
+        steadiness: Change of relevance up to which it counts as kept. What is kept below
+            one half has convinced nobody, and hides nothing.
 
     Returns:
         The drift, in numbers and in words; all NaN if nothing was measured.
@@ -155,6 +156,9 @@ def find_drift(
     numbers = f"behaviour falls from {does[best]:.2f} to {does[last]:.2f}"
     if gained < -steadiness:
         words = f"From epoch {best} on {numbers}, and relevance leaves the tumour with it."
+        return Drift(None, lost, gained, words)
+    if shows[last] < CONVINCING and gained <= steadiness:
+        words = f"From epoch {best} on {numbers}; relevance never showed the tumour."
         return Drift(None, lost, gained, words)
     after = known[known >= best]
     held = after[does[after] >= does[best] - tolerance]

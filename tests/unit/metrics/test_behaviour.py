@@ -49,6 +49,10 @@ def test_a_drift_that_hides_is_found_and_named():
 def test_a_steady_run_and_an_honest_fall_are_no_fairwashing():
     steady = find_drift([0.5, 0.91, 0.90, 0.89], [0.2, 0.9, 0.95, 0.96])
     assert (steady.epoch, steady.words) == (None, "Behaviour holds to the last epoch.")
+    unguided = find_drift([0.5, 0.9, 0.6], [0.4, 0.44, 0.42])  # it never looked at the tumour
+    assert unguided.epoch is None
+    assert "Fairwashing" not in unguided.words
+    assert find_drift([0.5, 0.9, 0.6], [0.2, 0.3, 0.4]).epoch == 2  # and this one starts to
     honest = find_drift([0.5, 0.9, 0.6], [0.2, 0.9, 0.3])
     assert honest.epoch is None
     assert "relevance leaves the tumour with it" in honest.words
