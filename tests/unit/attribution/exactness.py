@@ -165,6 +165,8 @@ def stock_error(case: Case, model: nn.Module, pixels: Tensor, labels: Tensor) ->
             module.inplace = False
     loss = _loss(model, pixels, composite, labels)
     try:
+        if not math.isfinite(loss(False)):  # nothing of a sample's relevance is left
+            return "empty map"
         return f"{rough_error(model, loss, directions=6 if case.small else 2):.1e}"
     except RuntimeError as error:
         return f"raises {type(error).__name__}"
