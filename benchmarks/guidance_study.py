@@ -182,6 +182,14 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("masked alone 3 %", _masked_alone(0.03), THREE, minutes=1.5),
         ),
     ),
+    # masks for 25 % (216) and 1 % (9); the weight goes on as one over the share
+    "few_masks_more": (
+        LARGE,
+        (
+            Recipe("guided 25 %, weight 4", _few(0.25, "loss.guidance_weight=4"), THREE, 3),
+            Recipe("guided 1 %, weight 100", _few(0.01, "loss.guidance_weight=100"), THREE, 3),
+        ),
+    ),
     # what a reviewer asks for
     "baselines": (
         SMALL,
@@ -204,6 +212,15 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("masks 8 mm too wide", _guided("data.annotation.dilation_mm=8"), THREE),
             Recipe("plain, marker right in 90 %", (*PLAIN, STRENGTH_90), THREE, minutes=0.7),
             Recipe("guided, marker right in 90 %", _guided(STRENGTH_90), THREE),
+        ),
+    ),
+    # a spot on the tumour's border, half of it inside the mask
+    "margin": (
+        SMALL,
+        (
+            Recipe("plain", PLAIN, THREE, minutes=0.7, shortcut="rim_spot"),
+            Recipe("lrp_guided", _guided(), THREE, shortcut="rim_spot"),
+            Recipe("exchange", ("+experiment=exchange",), THREE, 0.8, "rim_spot"),
         ),
     ),
     # known to be gamed: relevance on the image itself, epsilon rule in the first layer, weight 1
