@@ -186,8 +186,10 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "few_masks_more": (
         LARGE,
         (
-            Recipe("guided 25 %, weight 4", _few(0.25, "loss.guidance_weight=4"), THREE, 3),
             Recipe("guided 1 %, weight 100", _few(0.01, "loss.guidance_weight=100"), THREE, 3),
+            Recipe("masked alone 1 %", _masked_alone(0.01), THREE, minutes=1.5),
+            Recipe("consistency 1 %, weight 300", _alike(0.01, 300), THREE, minutes=2),
+            Recipe("guided 25 %, weight 4", _few(0.25, "loss.guidance_weight=4"), THREE, 3),
         ),
     ),
     # what a reviewer asks for
