@@ -7,10 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from glioma_xai.errors import ConfigError, ShapeError
+from glioma_xai.errors import ConfigError
 from glioma_xai.losses.schedules import Schedule, constant
+from glioma_xai.losses.terms import Term, mean_cross_entropy
 from glioma_xai.losses.weighting import balancing_factor
 
 Weighting = Literal["fixed", "balanced", "uncertainty"]
@@ -33,47 +33,6 @@ class ObjectiveParts:
     guidance: Tensor
     consistency: Tensor
     guidance_weight: float
-
-
-def mean_of_guided(
-    values: Tensor, guided: Tensor, *, count: Tensor | float | None = None
-) -> Tensor:
-    """Mean over the guided samples; 0 with zero gradient if there are none.
-
-    Args:
-        values: (B,), 0 for samples that are not guided.
-        guided: (B,) bool.
-        count: What to divide by; None takes this batch's guided samples. Under DDP, which averages
-            gradients over processes, give the global count divided by the number of processes; with
-            gradient accumulation likewise the count of the whole step divided by its batches. Then
-            the gradient is that of the joined batch.
-
-    Returns:
-        Scalar.
-    """
-    total = torch.where(guided, values, 0).sum()
-    divisor = guided.sum() if count is None else torch.as_tensor(count, device=values.device)
-    return total / torch.where(divisor > 0, divisor, 1).to(values.dtype)
-
-
-def _mean(
-    which: str,
-    name: str,
-    values: Tensor | None,
-    counted: Tensor | None,
-    count: Tensor | float | None,
-    *,
-    like: Tensor,
-) -> Tensor:
-    """Mean of a term over the samples that count; 0 if it was not computed."""
-    if values is None:
-        return like.new_zeros(())
-    if counted is None:
-        raise ConfigError(
-            f"the objective needs {which}=guided_samples(lesion_mask) beside {name} values, got "
-            "None. Pass it."
-        )
-    return mean_of_guided(values, counted, count=count)
 
 
 def _check_weight(name: str, value: float, *, upper: float = math.inf) -> None:
@@ -122,10 +81,8 @@ class Objective(nn.Module):
         weighting: ``fixed``, ``balanced`` or ``uncertainty``.
         balance_every: Number of calls between two measurements of the gradient norms, each of which
             costs two backward passes.
-        class_weights: One factor a class, > 0; None weighs all the same. The weighted cross entropy
-            is divided by the batch size, not by the sum of weights as in PyTorch: that is the same
-            for one process and many. Let the weights have mean 1 over the training samples, see
-            :func:`balanced_class_weights`.
+        class_weights: One factor a class, > 0, see :func:`mean_cross_entropy`; None weighs all the
+            same.
 
     Raises:
         ConfigError: If a weight is negative, NaN or infinite, or settings exclude each other.
@@ -158,8 +115,8 @@ class Objective(nn.Module):
         weights = None if class_weights is None else torch.as_tensor(class_weights).float()
         if weights is not None and not bool((torch.isfinite(weights) & (weights > 0)).all()):
             raise ConfigError(
-                f"loss.class_weights must be finite and > 0, got {weights.tolist()}. "
-                "Use balanced_class_weights."
+                f"class weights must be finite and > 0, got {weights.tolist()}. Set "
+                "class_weights=none, or give every class a training sample."
             )
         self.guidance_weight = guidance_weight
         self.consistency_weight = consistency_weight
@@ -203,13 +160,9 @@ class Objective(nn.Module):
         *,
         step: int,
         total_steps: int,
-        guided: Tensor | None = None,
-        guidance: Tensor | None = None,
-        guided_count: Tensor | float | None = None,
-        compared: Tensor | None = None,
-        consistency: Tensor | None = None,
-        compared_count: Tensor | float | None = None,
-        sample_count: Tensor | float | None = None,
+        guidance: Term | None = None,
+        consistency: Term | None = None,
+        sample_count: Tensor | None = None,
         parameters: Iterable[nn.Parameter] | None = None,
     ) -> ObjectiveParts:
         """Return the total and its parts.
@@ -219,42 +172,29 @@ class Objective(nn.Module):
             labels: (B,) int64.
             step: Number of optimizer steps done.
             total_steps: Number of steps in all.
-            guided: Samples whose guidance counts, (N,) bool, see
-                :func:`glioma_xai.losses.guided_samples`; needed by ``guidance``.
-            guidance: Guidance loss of each sample, (N,); None if it was not computed. The samples
-                need not be those of the logits.
-            guided_count: See :func:`mean_of_guided`.
-            compared: The same as ``guided`` for the consistency, (M,) bool.
-            consistency: Consistency loss of each sample, (M,); None if it was not computed.
-            compared_count: See :func:`mean_of_guided`.
-            sample_count: The same for the cross entropy; None takes the logits' number.
+            guidance: Guidance loss by sample; None if it was not computed.
+            consistency: Consistency loss by sample; None if it was not computed.
+            sample_count: What the sum of the cross entropies is divided by; None takes B.
             parameters: Of the network; needed by "balanced" weighting.
 
         Raises:
-            ConfigError: If guidance comes without ``guided`` or consistency without ``compared``,
-                or a label has no class weight.
+            ShapeError: If a label is none of the K classes.
+            ConfigError: If there are not K class weights, or "balanced" lacks parameters.
         """
-        classification = self._classification(logits, labels, sample_count)
-        parts = [
-            _mean("guided", "guidance", guidance, guided, guided_count, like=classification),
-            _mean(
-                "compared",
-                "consistency",
-                consistency,
-                compared,
-                compared_count,
-                like=classification,
-            ),
-        ]
-        computed = guided_count is None or bool(torch.as_tensor(guided_count) > 0)
-        computed = computed and guidance is not None
+        classification = mean_cross_entropy(
+            logits, labels, class_weights=self.class_weights, count=sample_count
+        )
+        nothing = classification.new_zeros(())
+        guided = nothing if guidance is None else guidance.mean()
+        compared = nothing if consistency is None else consistency.mean()
+        computed = guidance is not None and bool(guidance.divisor > 0)
         weight = self.weight_at(step, total_steps) if computed else 0.0
         if self.weighting == "balanced" and weight > 0:
-            weight *= self._balance(classification, parts[0], parameters)
-        total = self._total(classification, parts[0], weight)
+            weight *= self._balance(classification, guided, parameters)
+        total = self._total(classification, guided, weight)
         if self.consistency_weight > 0:
-            total = total + self.consistency_weight * parts[1]
-        return ObjectiveParts(total, classification, parts[0], parts[1], weight)
+            total = total + self.consistency_weight * compared
+        return ObjectiveParts(total, classification, guided, compared, weight)
 
     def _total(self, classification: Tensor, guidance: Tensor, weight: float) -> Tensor:
         """Combine the two; guidance of weight 0 is left out, since 0 * NaN is NaN."""
@@ -282,24 +222,3 @@ class Objective(nn.Module):
             self.balance = factor
         self.calls += 1
         return float(self.balance)
-
-    def _classification(
-        self, logits: Tensor, labels: Tensor, count: Tensor | float | None
-    ) -> Tensor:
-        """Mean cross entropy, scalar."""
-        try:
-            values = F.cross_entropy(logits, labels, reduction="none")  # B
-        except IndexError as error:
-            raise ShapeError(
-                f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}.."
-                f"{int(labels.max())}. Give the model as many outputs as data.classes has names."
-            ) from error
-        count = len(values) if count is None else count
-        if self.class_weights is None:
-            return values.sum() / count
-        if len(self.class_weights) != logits.shape[1]:
-            raise ConfigError(
-                f"loss.class_weights needs one weight for each of {logits.shape[1]} classes, got "
-                f"{len(self.class_weights)}. Check data.classes."
-            )
-        return (values * self.class_weights[labels]).sum() / count

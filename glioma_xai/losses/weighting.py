@@ -1,33 +1,9 @@
-"""Factors found from the data or the gradients instead of being set by hand."""
+"""A guidance weight found from the gradients instead of being set by hand."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-
-from glioma_xai.errors import ConfigError
-
-
-def balanced_class_weights(labels: Tensor, *, classes: int) -> Tensor:
-    """Weights that give every class the same total: N / (classes * count), with mean 1 over labels.
-
-    Args:
-        labels: Of the training samples, (N,) int64.
-        classes: Number of classes.
-
-    Returns:
-        (classes,) float32.
-
-    Raises:
-        ConfigError: If a class has no sample.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    if len(counts) != classes or bool((counts == 0).any()):
-        raise ConfigError(
-            f"balanced class weights need samples of all {classes} classes, got counts "
-            f"{counts.tolist()}. Check data.classes and the split."
-        )
-    return (labels.numel() / (classes * counts)).float()
 
 
 def gradient_norm(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

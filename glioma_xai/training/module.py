@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from glioma_xai.losses import ISNet
+from glioma_xai.losses import ISNet, Term
 from glioma_xai.losses.objective import Objective, ObjectiveParts
 from glioma_xai.records import Batch
 from glioma_xai.training.guards import require_finite, require_finite_relevance
 from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
 from glioma_xai.training.terms import (
-    Term,
     consistency_term,
     guidance_term,
     guidance_values,
@@ -196,10 +195,10 @@ class GuidedClassifier(LightningModule):
             batch["label"],
             step=step,
             total_steps=total_steps,
+            guidance=guidance,
+            consistency=consistency,
             sample_count=share,
             parameters=list(self.model.parameters()),
-            **_counted(guidance, "guided", "guidance"),
-            **_counted(consistency, "compared", "consistency"),
         )
         return parts
 
@@ -247,9 +246,3 @@ class GuidedClassifier(LightningModule):
         for name, value in values.items():
             if name in LOGGED:
                 self.log(f"validation/{name}", value, sync_dist=True)
-
-
-def _counted(term: Term | None, which: str, name: str) -> dict[str, Tensor]:
-    if term is None:
-        return {}
-    return {which: term.counted, name: term.values, f"{which}_count": term.count}

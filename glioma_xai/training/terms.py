@@ -1,12 +1,10 @@
 """What is added to the classification loss: one value a sample, and which samples count."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glioma_xai.losses import guided_samples, mask_on_grid
+from glioma_xai.losses import Term, guided_samples, mask_on_grid
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
@@ -28,22 +26,14 @@ def share_of_all(count: Tensor) -> Tensor:
     return count
 
 
-@dataclass(frozen=True)
-class Term:
-    """A loss by sample.
+def joined(values: Tensor, counted: Tensor) -> Term:
+    """A term whose mean is over the samples that count in all processes.
 
     Args:
         values: (N,).
-        counted: Samples that the mean is over, (N,) bool.
+        counted: (N,) bool.
     """
-
-    values: Tensor
-    counted: Tensor
-
-    @property
-    def count(self) -> Tensor:
-        """What the sum is divided by: a process's share of the samples that count."""
-        return share_of_all(self.counted.sum().float())
+    return Term(values, counted, share_of_all(counted.sum().float()))
 
 
 def shares_a_pass(attribution: Attribution, guidance: Guidance, batch: Batch) -> bool:
@@ -74,7 +64,7 @@ def guided_pass(
         generator=torch_generator(batch, key=key),
     )
     mask = batch["lesion_mask"]
-    return logits, Term(guidance_values(guidance, relevance, mask), guided_samples(mask))
+    return logits, joined(guidance_values(guidance, relevance, mask), guided_samples(mask))
 
 
 def guidance_term(
@@ -111,7 +101,7 @@ def guidance_term(
             generator=torch_generator(batch, key=key),
         )
         values = values.to(found).index_copy(0, chosen, found)
-    return Term(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
+    return joined(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
 
 
 def guidance_at_places(
@@ -191,7 +181,7 @@ def consistency_term(
         first = model(batch["image"]) if logits is None else logits
         other = model(exchanged(batch, key=key))
     mask = batch["lesion_mask"]
-    return Term(consistency(first, other, mask), guided_samples(mask))
+    return joined(consistency(first, other, mask), guided_samples(mask))
 
 
 def torch_generator(batch: Batch, *, key: Key) -> torch.Generator:

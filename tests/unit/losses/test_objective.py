@@ -6,16 +6,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glioma_xai.errors import ConfigError, ShapeError
-from glioma_xai.losses import consistency
-from glioma_xai.losses.objective import Objective, mean_of_guided
+from glioma_xai.losses import Term, consistency
+from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant, increasing, warm_up
-from glioma_xai.losses.weighting import balanced_class_weights, balancing_factor, gradient_norm
+from glioma_xai.losses.weighting import balancing_factor, gradient_norm
 
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 0])
 GUIDED = torch.tensor([True, False, True])
 GUIDANCE = torch.tensor([0.4, 0.0, 0.8], dtype=torch.float64)
 ONE = torch.ones(())
+TERM = Term(GUIDANCE, GUIDED)
 AT = {"step": 0, "total_steps": 10}
 
 
@@ -24,10 +25,8 @@ def test_sum_by_hand():
     parts = objective(
         LOGITS,
         LABELS,
-        guided=GUIDED,
-        guidance=GUIDANCE,
-        compared=torch.ones(3, dtype=torch.bool),
-        consistency=GUIDANCE / 2,
+        guidance=TERM,
+        consistency=Term(GUIDANCE / 2, torch.ones(3, dtype=torch.bool)),
         **AT,
     )
     entropy = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(-2)), math.log(2)]
@@ -40,7 +39,7 @@ def test_sum_by_hand():
 
 def test_convex_by_hand():
     objective = Objective(guidance_weight=0.7, combine="convex")
-    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
+    parts = objective(LOGITS, LABELS, guidance=TERM, **AT)
     expected = 0.3 * parts.classification.item() + 0.7 * 0.6
     assert parts.total.item() == pytest.approx(expected)
 
@@ -53,13 +52,13 @@ def test_without_guidance_the_total_is_the_cross_entropy():
 
 def test_a_weight_of_zero_switches_nan_off():
     objective = Objective(guidance_weight=2.0, schedule=lambda step, total_steps: 0.0)
-    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE * math.nan, **AT)
+    parts = objective(LOGITS, LABELS, guidance=Term(GUIDANCE * math.nan, GUIDED), **AT)
     assert parts.total.item() == parts.classification.item()
 
 
 def test_no_guided_sample_gives_zero_and_zero_gradient():
     guidance = GUIDANCE.clone().requires_grad_()
-    value = mean_of_guided(guidance, torch.zeros(3, dtype=torch.bool))
+    value = Term(guidance, torch.zeros(3, dtype=torch.bool)).mean()
     value.backward()
     assert value.item() == 0
     assert guidance.grad.tolist() == [0, 0, 0]
@@ -69,10 +68,8 @@ def test_two_processes_with_the_global_count_equal_the_joined_batch():
     torch.manual_seed(0)
     values, guided = torch.rand(8, dtype=torch.float64), torch.rand(8) < 0.6
     count = guided.sum() / 2  # global count, two processes
-    halves = [
-        mean_of_guided(values[part], guided[part], count=count) for part in (slice(3), slice(3, 8))
-    ]
-    torch.testing.assert_close((halves[0] + halves[1]) / 2, mean_of_guided(values, guided))
+    halves = [Term(values[part], guided[part], count).mean() for part in (slice(3), slice(3, 8))]
+    torch.testing.assert_close((halves[0] + halves[1]) / 2, Term(values, guided).mean())
 
 
 def test_schedule_sets_the_weight():
@@ -81,9 +78,7 @@ def test_schedule_sets_the_weight():
 
 
 def test_class_weights():
-    weights = balanced_class_weights(torch.tensor([0, 0, 0, 1]), classes=2)
-    assert weights.tolist() == pytest.approx([4 / 6, 2.0])
-    parts = Objective(class_weights=weights)(LOGITS, LABELS, **AT)
+    parts = Objective(class_weights=[4 / 6, 2.0])(LOGITS, LABELS, **AT)
     each = F.cross_entropy(LOGITS, LABELS, reduction="none")
     assert parts.classification.item() == pytest.approx(
         (each[0] * 4 / 6 + each[1] * 2 + each[2] * 4 / 6).item() / 3
@@ -109,15 +104,11 @@ def test_other_settings_out_of_range():
     with pytest.raises(ConfigError, match="balance_every must be at least 1, got 0"):
         Objective(balance_every=0)
     with pytest.raises(ConfigError, match="needs the network's parameters, got None"):
-        Objective(weighting="balanced")(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
-    with pytest.raises(ConfigError, match=r"class_weights must be finite and > 0, got \[1.0, 0.0"):
+        Objective(weighting="balanced")(LOGITS, LABELS, guidance=TERM, **AT)
+    with pytest.raises(ConfigError, match=r"class weights must be finite and > 0, got \[1.0, 0.0"):
         Objective(class_weights=[1.0, 0.0])
-    with pytest.raises(ConfigError, match="one weight for each of 2 classes, got 3"):
+    with pytest.raises(ConfigError, match="one for each of 2 classes, found 3"):
         Objective(class_weights=[1.0, 1.0, 1.0])(LOGITS, LABELS, **AT)
-    with pytest.raises(ConfigError, match=r"needs guided=guided_samples"):
-        Objective()(LOGITS, LABELS, guidance=GUIDANCE, **AT)
-    with pytest.raises(ConfigError, match=r"all 2 classes, got counts \[2, 0\]"):
-        balanced_class_weights(torch.tensor([0, 0]), classes=2)
 
 
 def linear_losses() -> tuple[list[nn.Parameter], Tensor, Tensor]:
@@ -147,7 +138,7 @@ def test_balanced_weighting_fixes_the_share_of_the_gradient_norm():
         logits = model(inputs)
         guidance = (model.weight[0].square().sum() * torch.tensor([1.0, 2.0, 3.0])) ** 2
         parts = objective(
-            logits, LABELS, guided=GUIDED, guidance=guidance, parameters=model.parameters(), **AT
+            logits, LABELS, guidance=Term(guidance, GUIDED), parameters=model.parameters(), **AT
         )
         weights.append(parts.guidance_weight)
     assert weights[1] == weights[0]  # measured at every second call
@@ -160,7 +151,7 @@ def test_uncertainty_weighting_by_hand():
     objective = Objective(guidance_weight=2.0, weighting="uncertainty").double()
     with torch.no_grad():
         objective.log_variances.copy_(torch.tensor([1.0, -1.0]))
-    parts = objective(LOGITS, LABELS, guided=GUIDED, guidance=GUIDANCE, **AT)
+    parts = objective(LOGITS, LABELS, guidance=TERM, **AT)
     expected = parts.classification.item() / math.e + 0.5 + 2 * (math.e * 0.6 - 0.5)
     assert parts.total.item() == pytest.approx(expected)
     parts.total.backward()
@@ -215,10 +206,13 @@ def test_consistency_shapes():
 
 
 @pytest.mark.parametrize("options", [{"combine": "convex"}, {"weighting": "uncertainty"}])
-@pytest.mark.parametrize("term", [{}, {"guided": GUIDED, "guidance": GUIDANCE, "guided_count": 0}])
+@pytest.mark.parametrize(
+    "term",
+    [None, Term(GUIDANCE, GUIDED, torch.zeros(())), Term(GUIDANCE, torch.zeros_like(GUIDED))],
+)
 def test_a_step_without_guidance_is_one_of_labels_alone(options, term):
     objective = Objective(guidance_weight=0.5, **options).double()
-    parts = objective(LOGITS, LABELS, **term, **AT)
+    parts = objective(LOGITS, LABELS, guidance=term, **AT)
     assert parts.total.item() == pytest.approx(parts.classification.item())
     assert parts.guidance_weight == 0
     if "weighting" in options:  # else the weight of what is not there would grow without end
