@@ -12,7 +12,8 @@ from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.checkpoints import BEST
 from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, value_of
 from glioma_xai.experiment.report import headline, write_results
-from glioma_xai.experiment.results import evaluate_splits, read_iou_threshold, read_validation
+from glioma_xai.experiment.result_files import read_iou_threshold, read_validation
+from glioma_xai.experiment.results import evaluate_splits
 from glioma_xai.experiment.saved import load_module, open_run
 from glioma_xai.records import SPLITS
 

@@ -16,6 +16,7 @@ from torch import nn
 from glioma_xai.config import conf_dir
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import ConfigError
+from glioma_xai.experiment.public import FOLDERS
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant
 from glioma_xai.models.inspection import replace_activations
@@ -34,7 +35,6 @@ def known_targets() -> frozenset[str]:
 
 
 _VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)")
-_FOLDERS = ("paths.", "data.root", "data.manifest", "data.grades", "data.splits_file")
 
 
 @cache
@@ -73,7 +73,7 @@ def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
         elif isinstance(node, list):
             for index, value in enumerate(node):
                 walk(value, f"{path}{index}.")
-        elif isinstance(node, str) and not path.startswith(_FOLDERS):
+        elif isinstance(node, str) and not path.startswith(FOLDERS):
             for name in set(_VARIABLE.findall(node)) - known_variables() - set(trust):
                 raise ConfigError(
                     f"{path[:-1]}: expected a value, found the environment variable {name}. If "

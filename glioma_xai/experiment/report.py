@@ -1,12 +1,12 @@
 """From results to files: predictions.csv, summary.json, overlays and report.html."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from glioma_xai.data import GliomaDataModule
@@ -15,15 +15,16 @@ from glioma_xai.experiment.evaluation import patient_table
 from glioma_xai.experiment.lifecycle import versions
 from glioma_xai.experiment.maps import save_maps
 from glioma_xai.experiment.parts import FOCUS_ON
+from glioma_xai.experiment.public import public_settings, without_folders
 from glioma_xai.experiment.report_tables import (
     behaviour_notes,
     behaviour_rows,
     estimate,
     further_tables,
 )
-from glioma_xai.experiment.results import RunResults, write_tables
+from glioma_xai.experiment.result_files import write_tables
+from glioma_xai.experiment.results import RunResults
 from glioma_xai.experiment.verdict import TOLERATED_DROP, condition_words
-from glioma_xai.records import Problem
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.contents import (
     Case,
@@ -34,7 +35,6 @@ from glioma_xai.visualization.contents import (
     Verdict,
 )
 from glioma_xai.visualization.report import write_report
-from glioma_xai.visualization.runs import flatten
 
 _HEADLINE = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 _NOTE = (
@@ -86,7 +86,7 @@ def write_results(
         relevance=_relevance(results.relevance[split], results.iou_threshold),
         chance=_chance(results.relevance[split]),
         tables=further_tables(results),
-        left_out=[_without_folders(problem, config) for problem in data.left_out],
+        left_out=[without_folders(problem, config) for problem in data.left_out],
         versions=versions(),
         reproduce=[
             f"python -m glioma_xai.evaluate run=<folder>/{run.resolve().name} split={split}"
@@ -147,48 +147,6 @@ def _facts(results: RunResults) -> dict[str, str]:
     if isinstance(training.get("guided_plain_step_ratio"), float):
         facts["step, guided against plain"] = f"{training['guided_plain_step_ratio']:.1f}"
     return facts
-
-
-def public_settings(config: DictConfig) -> dict[str, object]:
-    """The config by dotted key, with no folder of whoever ran it: of paths the last part only."""
-    node = OmegaConf.to_container(config, resolve=False)
-    return {
-        key: _last_part(value) if key.startswith(_FOLDERS) or _is_folder(value) else value
-        for key, value in flatten(node).items()
-    }
-
-
-_FOLDERS = ("paths.", "data.root", "data.manifest", "data.splits_file")
-
-
-def _is_folder(value: object) -> bool:
-    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
-
-
-def _last_part(value: object) -> object:
-    if not isinstance(value, str) or "${" in value:
-        return value
-    return PureWindowsPath(value).name or value
-
-
-def _without_folders(problem: Problem, config: DictConfig) -> Problem:
-    """A problem whose files are named from the cohort's folder on."""
-    roots = [config.data.get("root"), config.data.get("manifest"), config.paths.get("cache")]
-    folders = [str(Path(root).parent if Path(root).suffix else root) for root in roots if root]
-    longest_first = sorted({f for f in folders if f not in ("", ".")}, key=len, reverse=True)
-
-    def shown(text: str) -> str:
-        for folder in longest_first:
-            text = text.replace(f"{folder}/", "")
-        return text
-
-    return Problem(
-        shown(problem.where),
-        shown(problem.expected),
-        shown(problem.found),
-        shown(problem.fix),
-        problem.severity,
-    )
 
 
 def _level(

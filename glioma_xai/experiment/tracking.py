@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from glioma_xai.errors import ConfigError
-from glioma_xai.experiment.report import public_settings
+from glioma_xai.experiment.public import public_settings
 from glioma_xai.visualization.runs import estimates, with_drop
 
 EPOCH = "epoch"

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from glioma_xai.config import compose_config
-from glioma_xai.experiment.report import public_settings
+from glioma_xai.experiment.public import public_settings
 from tests.conftest import Cli
 
 COMMANDS = [

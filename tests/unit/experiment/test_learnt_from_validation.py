@@ -8,7 +8,7 @@ from glioma_xai.experiment.decision import bins_of, decide, score_decision
 from glioma_xai.experiment.evaluation import PREDICTION_SCORES
 from glioma_xai.experiment.reliability import judge_predictions
 from glioma_xai.experiment.report_tables import estimate
-from glioma_xai.experiment.results import read_validation
+from glioma_xai.experiment.result_files import read_validation
 from glioma_xai.experiment.scores import score_groups
 
 CLASSES = ("LGG", "HGG")

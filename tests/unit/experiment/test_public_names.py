@@ -12,7 +12,7 @@ from glioma_xai.experiment.cases import channel_names, sides_known
 from glioma_xai.experiment.drawing import file_name, target_words
 from glioma_xai.experiment.explanation import modality_shares
 from glioma_xai.experiment.parts import shares_of_parts
-from glioma_xai.experiment.report import _without_folders, public_settings
+from glioma_xai.experiment.public import public_settings, without_folders
 from glioma_xai.records import Problem
 
 
@@ -39,7 +39,11 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
         {
             "seed": 3,
             "paths": {"root": "/home/jane/runs", "cache": "${oc.env:X,.cache}"},
-            "data": {"root": "C:\\Users\\jane\\brats", "manifest": "hers/jane/cohort.csv"},
+            "data": {
+                "root": "C:\\Users\\jane\\brats",
+                "manifest": "hers/jane/cohort.csv",
+                "grades": "hers/jane/g.csv",
+            },
             "model": {"weights": "/home/jane/w.ckpt", "shape": [1, 2]},
         }
     )
@@ -47,6 +51,7 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
     assert shown["paths.root"] == "runs"
     assert shown["data.root"] == "brats"
     assert shown["data.manifest"] == "cohort.csv"
+    assert shown["data.grades"] == "g.csv"
     assert shown["model.weights"] == "w.ckpt"
     assert (shown["seed"], shown["model.shape"]) == (3, [1, 2])
     assert "jane" not in str(shown)
@@ -54,10 +59,15 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
 
 def test_problems_name_files_from_the_cohort_s_folder_on() -> None:
     config = OmegaConf.create(
-        {"data": {"root": "/home/jane/brats", "manifest": None}, "paths": {"cache": ".cache"}}
+        {
+            "data": {"root": "/home/jane/brats", "manifest": None, "grades": "/home/jane/g.csv"},
+            "paths": {"cache": ".cache"},
+        }
     )
     problem = Problem("/home/jane/brats/HGG/a/a_t1.nii.gz", "a file", "none", "Restore it.")
-    assert _without_folders(problem, config).where == "HGG/a/a_t1.nii.gz"
+    assert without_folders(problem, config).where == "HGG/a/a_t1.nii.gz"
+    table = Problem("/home/jane/g.csv", "a class of a", "none", "Add it.")
+    assert without_folders(table, config).where == "g.csv"
 
 
 def test_shares_of_the_parts_of_a_tumour_by_hand() -> None:

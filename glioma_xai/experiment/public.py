@@ -1,0 +1,51 @@
+"""What a report and a tracker may show of a run: no folder of whoever ran it."""
+
+from pathlib import Path, PureWindowsPath
+
+from omegaconf import DictConfig, OmegaConf
+
+from glioma_xai.records import Problem
+from glioma_xai.visualization.runs import flatten
+
+FOLDERS = ("paths.", "data.root", "data.manifest", "data.grades", "data.splits_file")
+"""Keys of a config, or their beginnings, that hold names of files and folders."""
+
+
+def public_settings(config: DictConfig) -> dict[str, object]:
+    """The config by dotted key, with no folder of whoever ran it: of paths the last part only."""
+    node = OmegaConf.to_container(config, resolve=False)
+    return {
+        key: _last_part(value) if key.startswith(FOLDERS) or _is_folder(value) else value
+        for key, value in flatten(node).items()
+    }
+
+
+def _is_folder(value: object) -> bool:
+    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+
+
+def _last_part(value: object) -> object:
+    if not isinstance(value, str) or "${" in value:
+        return value
+    return PureWindowsPath(value).name or value
+
+
+def without_folders(problem: Problem, config: DictConfig) -> Problem:
+    """A problem whose files are named from the cohort's folder on."""
+    roots = [config.data.get(name) for name in ("root", "manifest", "grades", "splits_file")]
+    roots.append(config.paths.get("cache"))
+    folders = [str(Path(root).parent if Path(root).suffix else root) for root in roots if root]
+    longest_first = sorted({f for f in folders if f not in ("", ".")}, key=len, reverse=True)
+
+    def shown(text: str) -> str:
+        for folder in longest_first:
+            text = text.replace(f"{folder}/", "")
+        return text
+
+    return Problem(
+        shown(problem.where),
+        shown(problem.expected),
+        shown(problem.found),
+        shown(problem.fix),
+        problem.severity,
+    )
