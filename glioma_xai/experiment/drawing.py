@@ -13,7 +13,8 @@ from glioma_xai.experiment.evaluation import attribution_at_input
 from glioma_xai.records import Batch
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.layers import Layers, to_layers
-from glioma_xai.visualization.overlays import common_limit, overlay_figure
+from glioma_xai.visualization.overlays import overlay_figure
+from glioma_xai.visualization.panels import common_limit
 
 BEYOND = 2
 """Slices below and above a tumour that are worth a look."""

@@ -18,7 +18,7 @@ from glioma_xai.experiment.explanation import Explanation
 from glioma_xai.experiment.lifecycle import write_json
 from glioma_xai.experiment.parts import native_labels
 from glioma_xai.metrics.functional.agreement import rank_correlation
-from glioma_xai.visualization.overlays import background
+from glioma_xai.visualization.panels import background
 from glioma_xai.visualization.side_by_side import side_by_side_figure
 
 MOST_SLICES = 3

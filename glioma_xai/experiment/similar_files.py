@@ -21,7 +21,7 @@ from glioma_xai.experiment.similar import (
 from glioma_xai.records import Batch
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.links import Link, Side, links_figure
-from glioma_xai.visualization.overlays import background
+from glioma_xai.visualization.panels import background
 
 _LISTED, _DRAWN = 50, 12
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glioma_xai.visualization.overlays import background, grey_window, to_display
+from glioma_xai.visualization.panels import background, grey_window, to_display
 
 SIDE = 320
 """Pixels of the longer side at the least, so that a viewer does not blur small slices."""

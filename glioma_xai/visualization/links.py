@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glioma_xai.errors import ShapeError
 from glioma_xai.visualization.colours import relevance_colours
-from glioma_xai.visualization.overlays import (
+from glioma_xai.visualization.panels import (
     INK,
     OUTLINE,
     PAPER,

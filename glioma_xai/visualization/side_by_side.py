@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glioma_xai.errors import ShapeError
-from glioma_xai.visualization.overlays import (
+from glioma_xai.visualization.panels import (
     INK,
     PAPER,
     PERCENTILE,

@@ -9,7 +9,8 @@ from PIL import Image
 
 from glioma_xai.errors import ShapeError
 from glioma_xai.visualization.colours import relevance_colours
-from glioma_xai.visualization.overlays import overlay_figure, to_display, to_png
+from glioma_xai.visualization.overlays import overlay_figure, to_png
+from glioma_xai.visualization.panels import to_display
 
 
 def draw(**options):
