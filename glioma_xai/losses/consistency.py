@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from glioma_xai.errors import ShapeError
-from glioma_xai.losses.regions import guided_samples
+from glioma_xai.losses.regions import at_least_single, guided_samples
 
 
 def consistency(logits: Tensor, exchanged_logits: Tensor, lesion_mask: Tensor) -> Tensor:
@@ -35,5 +35,6 @@ def consistency(logits: Tensor, exchanged_logits: Tensor, lesion_mask: Tensor) -
             f"got {lesion_mask.shape[0]}. Pass the masks of the same batch."
         )
     guided = guided_samples(lesion_mask)  # B
-    difference = torch.where(guided[:, None], logits - exchanged_logits, 0)  # B K
+    apart = at_least_single(logits) - at_least_single(exchanged_logits)
+    difference = torch.where(guided[:, None], apart, 0)  # B K
     return difference.square().mean(dim=1)

@@ -6,6 +6,8 @@ The policy of all guidance losses stands here and nowhere else:
   NaN; unknown pixels enter no sum. A value between 0 and 1 (a resampled mask) counts by its share.
 - A sample is *guided* if at least one known pixel lies inside. A missing mask (all NaN) and an
   empty one (no lesion in this slice) are not guided: there is no place the relevance should go to.
+- Sums are formed in float32 at least: in half precision a volume has more pixels than the dtype can
+  count.
 - The loss of a sample that is not guided is exactly 0 and has exactly zero gradient, whatever its
   relevance is, NaN included. The objective divides by the number of guided samples.
 """
@@ -19,7 +21,7 @@ from glioma_xai.errors import ShapeError
 
 
 def check_mask(values: Tensor, mask: Tensor, *, name: str, against: str) -> None:
-    """Raise unless the mask has one channel and the batch and space of the values.
+    """Raise unless the mask has one channel, and batch, space and device of the values.
 
     Args:
         values: (B, C, H, W[, D]).
@@ -28,8 +30,14 @@ def check_mask(values: Tensor, mask: Tensor, *, name: str, against: str) -> None
         against: What the values are called in the message.
 
     Raises:
-        ShapeError: If batch or spatial sizes differ, or the mask has not exactly one channel.
+        ShapeError: If batch or spatial sizes or devices differ, or the mask has not exactly one
+            channel.
     """
+    if mask.device != values.device:
+        raise ShapeError(
+            f"{name} must be where {against} is: expected a tensor on {values.device}, got one on "
+            f"{mask.device}. Move it with .to({against}.device)."
+        )
     expected = (values.shape[0], 1, *values.shape[2:])
     if mask.shape == expected:
         return
@@ -42,6 +50,17 @@ def check_mask(values: Tensor, mask: Tensor, *, name: str, against: str) -> None
         f"{name} must match {against} in batch and space: expected {expected}, "
         f"got {tuple(mask.shape)}. {fix}"
     )
+
+
+def _check_shares(lesion_mask: Tensor) -> None:
+    """Raise if a value is neither a share in [0, 1] nor NaN."""
+    if bool(((lesion_mask < 0) | (lesion_mask > 1)).any()):
+        low, high = (float(end) for end in lesion_mask[~lesion_mask.isnan()].aminmax())
+        raise ShapeError(
+            f"lesion_mask must hold shares in [0, 1] or NaN: expected 1 in the lesion and 0 "
+            f"outside, got values from {low:g} to {high:g}. Merge the tumour labels into one "
+            "region first: (labels > 0).float()."
+        )
 
 
 def guided_samples(lesion_mask: Tensor) -> Tensor:
@@ -76,6 +95,7 @@ def mask_on_grid(lesion_mask: Tensor, size: Sequence[int]) -> Tensor:
         )
     if tuple(size) == lesion_mask.shape[2:]:
         return lesion_mask
+    lesion_mask = lesion_mask if lesion_mask.is_floating_point() else lesion_mask.float()
     pool = nn.AdaptiveAvgPool2d if len(size) == 2 else nn.AdaptiveAvgPool3d
     average = pool(tuple(size))
     known = ~lesion_mask.isnan()
@@ -114,12 +134,14 @@ def guided_regions(relevance: Tensor, lesion_mask: Tensor) -> tuple[Tensor, Tens
     Returns:
         relevance with zeros in samples that are not guided and at unknown pixels (no gradient
         flows back from there), inside and outside weights (B, 1, H, W[, D]) in [0, 1] without NaN
-        and in the relevance's dtype, and guided (B,) bool.
+        and in the relevance's dtype (float32 for half precision), and guided (B,) bool.
 
     Raises:
-        ShapeError: If relevance and mask do not fit.
+        ShapeError: If relevance and mask do not fit, or a mask's value is no share.
     """
     check_mask(relevance, lesion_mask, name="lesion_mask", against="relevance")
+    _check_shares(lesion_mask)
+    relevance = at_least_single(relevance)
     guided = guided_samples(lesion_mask)  # B
     each = guided.view(-1, *[1] * (relevance.ndim - 1))  # B 1 1 1 [1]
     known = each & ~torch.isnan(lesion_mask)  # B 1 H W [D]
@@ -127,6 +149,11 @@ def guided_regions(relevance: Tensor, lesion_mask: Tensor) -> tuple[Tensor, Tens
     inside = weight
     outside = torch.where(known, 1 - weight, 0)
     return torch.where(known, relevance, 0), inside, outside, guided
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Return half-precision values as float32, all others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

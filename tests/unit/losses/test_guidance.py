@@ -99,6 +99,44 @@ def test_nan_in_a_guided_sample_is_not_hidden(name):
     assert torch.isfinite(values[1:]).all()
 
 
+@each_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_counts_the_pixels_of_a_volume(name, dtype):
+    loss, _ = LOSSES[name]
+    relevance, mask = torch.full((1, 2, 48, 48, 48), 0.5), torch.zeros(1, 1, 48, 48, 48)
+    mask[..., :24, :] = 1  # both halves have more pixels than the 65504 of float16
+    relevance[..., :24, :] *= 2
+    values = loss(relevance.to(dtype), mask.to(dtype))
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, loss(relevance, mask))
+
+
+@each_loss
+def test_a_bool_mask_is_one_of_zeros_and_ones(name):
+    loss, _ = LOSSES[name]
+    relevance, mask = batch((5, 6))
+    sharp = mask[[0, 1, 6]]
+    torch.testing.assert_close(loss(relevance[:3], sharp.bool()), loss(relevance[:3], sharp))
+
+
+@each_loss
+@pytest.mark.parametrize(
+    ("value", "shown"), [(4.0, "from 0 to 4"), (-1.0, "from -1 to 1"), (math.inf, "to inf")]
+)
+def test_a_mask_of_labels_is_refused(name, value, shown):
+    loss, _ = LOSSES[name]
+    mask = torch.tensor([0.0, 1.0, value, NAN]).view(1, 1, 2, 2)
+    with pytest.raises(ShapeError, match=rf"shares in \[0, 1\] or NaN.*{shown}.*Merge"):
+        loss(torch.ones(1, 1, 2, 2), mask)
+
+
+@each_loss
+def test_a_mask_on_another_device_is_refused(name):
+    loss, _ = LOSSES[name]
+    with pytest.raises(ShapeError, match=r"expected a tensor on cpu, got one on meta. Move it"):
+        loss(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2, device="meta"))
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
