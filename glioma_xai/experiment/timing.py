@@ -18,7 +18,7 @@ def step_ratio(module: GuidedClassifier, data: GliomaDataModule) -> dict[str, fl
     Both run in turn on the same training batch, on a copy of the network. Without guidance there is
     nothing to compare, and the result is empty.
     """
-    if module.guidance.loss is None or module.objective.guidance_weight <= 0:
+    if not module.guides:
         return {}
     module.calibrate()  # the chosen epoch may lie before the first guided one
     batch = next(iter(data.train_dataloader()))

@@ -2,15 +2,42 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.regions import guided_regions, ratio
 
 _FLOOR = 1e-6  # of the mean relevance; added to the lesion's mean so that it may be 0
+
+
+def _check_decay(decay: float) -> None:
+    if not 0 <= decay <= 1:
+        raise ConfigError(f"isnet needs decay in [0, 1], got {decay}. The paper uses .9 to .996.")
+
+
+def check_options(
+    relevance_range: Sequence[float] | None,
+    decay: float,
+    background_scale: float,
+    background_weight: float,
+    foreground_weight: float,
+) -> None:
+    """Refuse what :func:`isnet` cannot work with."""
+    _check_decay(decay)
+    weights = (background_weight, foreground_weight)
+    if not (background_scale > 0 and all(0 <= weight < math.inf for weight in weights)):
+        raise ConfigError(
+            "isnet needs background_scale > 0, background_weight >= 0 and foreground_weight >= 0, "
+            f"got {background_scale}, {background_weight} and {foreground_weight}. "
+            "The paper uses 1, 1 and 3."
+        )
+    if relevance_range is not None and not 0 < relevance_range[0] < relevance_range[1]:
+        raise ConfigError(
+            f"isnet needs 0 < C1 < C2, got relevance_range={tuple(relevance_range)}. Measure it "
+            "with natural_range on an unguided network, or set it to null."
+        )
 
 
 def global_weighted_rank_pooling(values: Tensor, *, decay: float) -> Tensor:
@@ -34,8 +61,7 @@ def global_weighted_rank_pooling(values: Tensor, *, decay: float) -> Tensor:
     Reference:
         Kolesnikov and Lampert (2016), ECCV, "Seed, expand and constrain".
     """
-    if not 0 <= decay <= 1:
-        raise ConfigError(f"isnet needs decay in [0, 1], got {decay}. The paper uses .9 to .996.")
+    _check_decay(decay)
     if decay == 1:
         return values.mean(dim=-1)
     if decay == 0:
@@ -81,8 +107,8 @@ def isnet(
     Args:
         relevance: (B, C, H, W[, D]), in units of the explained logit.
         lesion_mask: 1 must, 0 must not, NaN unknown, (B, 1, H, W[, D]).
-        relevance_range: C1 and C2, in units of s; measure them with :func:`natural_range`. None
-            drops the foreground part, which makes the loss scale invariant.
+        relevance_range: C1 and C2, in units of s; ``natural_range`` measures them. None drops the
+            foreground part, which makes the loss scale invariant.
         decay: d of the pooling; the closer to 1, the more pixels count.
         background_scale: E; how hot a pixel may be, relative to the lesion's mean.
         background_weight: w_1.
@@ -100,12 +126,7 @@ def isnet(
         Bassi, Dertkigil and Cavalli (2024), Nature Communications 15:291. Bassi, Decherchi and
         Cavalli (2024), IEEE Access, "Faster ISNet".
     """
-    if not (background_scale > 0 and background_weight >= 0 and foreground_weight >= 0):
-        raise ConfigError(
-            "isnet needs background_scale > 0, background_weight >= 0 and foreground_weight >= 0, "
-            f"got {background_scale}, {background_weight} and {foreground_weight}. "
-            "The paper uses 1, 1 and 3."
-        )
+    check_options(relevance_range, decay, background_scale, background_weight, foreground_weight)
     relevance, inside, outside, guided = guided_regions(relevance, lesion_mask)
     magnitude = relevance.abs()  # B C H W [D]
     lesion = (magnitude * inside).flatten(1).sum(dim=1)  # B
@@ -117,117 +138,5 @@ def isnet(
     loss = background_weight * background.mean(dim=1)  # B
     if relevance_range is not None:
         low, high = relevance_range
-        if not 0 < low < high:
-            raise ConfigError(
-                f"isnet needs 0 < C1 < C2, got relevance_range=({low}, {high}). Measure it with "
-                "natural_range on an unguided network, or set it to null."
-            )
         loss = loss + foreground_weight * _foreground(lesion, low, high)
     return torch.where(guided, loss, 0)
-
-
-def natural_range(totals: Tensor) -> tuple[float, float]:
-    """C1 and C2 of :func:`isnet` from an unguided network: mean -+ 3 standard deviations, bounded.
-
-    C1 = max(mean / 5, mean - 3 std) and C2 = min(25 C1, mean + 3 std).
-
-    Args:
-        totals: Sum of |relevance| of each training sample in the last epoch of a short training
-            without guidance (or of its first epochs), (N,), N >= 2.
-
-    Returns:
-        (C1, C2), to be given to ``relevance_range``.
-
-    Raises:
-        ConfigError: If there are fewer than two values, or they are not finite, positive and
-            different.
-
-    Reference:
-        Bassi, Decherchi and Cavalli (2024), IEEE Access, and the authors' code.
-    """
-    totals = totals.double()
-    if totals.numel() < 2 or not bool(torch.isfinite(totals).all()):
-        raise ConfigError(
-            f"natural_range needs at least two finite totals, got {totals.numel()} values. "
-            "Collect them over a whole epoch."
-        )
-    mean, std = totals.mean().item(), totals.std().item()
-    low = max(mean / 5, mean - 3 * std)
-    high = min(25 * low, mean + 3 * std)
-    if not 0 < low < high:
-        raise ConfigError(
-            f"natural_range needs totals that are positive and vary, got mean {mean:g} and "
-            f"standard deviation {std:g}. Train a little before measuring."
-        )
-    return low, high
-
-
-class ISNet(nn.Module):
-    """:func:`isnet` with its range measured on the network that is trained.
-
-    The range is a buffer, so that it is saved with the network and a resumed run keeps it.
-
-    Args:
-        relevance_range: C1 and C2; ``auto`` waits for :meth:`calibrate`; None drops the foreground
-            part.
-        decay: See :func:`isnet`, as are the next three.
-        background_scale: E.
-        background_weight: w_1.
-        foreground_weight: w_2.
-    """
-
-    measured_range: Tensor
-
-    def __init__(
-        self,
-        *,
-        relevance_range: Literal["auto"] | Sequence[float] | None = "auto",
-        decay: float = 0.996,
-        background_scale: float = 1.0,
-        background_weight: float = 1.0,
-        foreground_weight: float = 3.0,
-    ) -> None:
-        super().__init__()
-        if relevance_range not in ("auto", None) and len(relevance_range) != 2:
-            raise ConfigError(
-                f"loss.guidance.relevance_range: expected auto, null or two numbers, found "
-                f"{relevance_range}. Give [C1, C2]."
-            )
-        self.options = {
-            "decay": decay,
-            "background_scale": background_scale,
-            "background_weight": background_weight,
-            "foreground_weight": foreground_weight,
-        }
-        self.automatic = relevance_range == "auto"
-        self.bounded = relevance_range is not None
-        known = (math.nan, math.nan) if relevance_range in ("auto", None) else relevance_range
-        self.register_buffer("measured_range", torch.tensor([float(bound) for bound in known]))
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether :meth:`calibrate` must come before the loss."""
-        return self.automatic and bool(self.measured_range.isnan().any())
-
-    def calibrate(self, totals: Tensor) -> None:
-        """Set the range, see :func:`natural_range`.
-
-        Args:
-            totals: Sum of |relevance| of each map, (N,).
-        """
-        self.measured_range.copy_(torch.tensor(natural_range(totals)))
-
-    def forward(self, relevance: Tensor, lesion_mask: Tensor) -> Tensor:
-        """Loss of each sample, (B,).
-
-        Raises:
-            ConfigError: If the range has not been measured.
-        """
-        if self.needs_calibration:
-            raise ConfigError(
-                "isnet: expected a measured range, found none. Call calibrate first, or set "
-                "loss.guidance.relevance_range=[C1, C2]."
-            )
-        low, high = self.measured_range.tolist()
-        bounds = (low, high) if self.bounded else None
-        return isnet(relevance, lesion_mask, relevance_range=bounds, **self.options)

@@ -190,10 +190,18 @@ class Guidance:
         return epoch < self.warm_start_epochs or (not learnt and epoch < self.warm_start_limit)
 
     @property
+    def exchanges(self) -> bool:
+        """Whether images get other patients' backgrounds."""
+        return self.exchange_share > 0 or self._starts_with("exchange")
+
+    @property
     def needs_masks(self) -> bool:
-        """Whether images get other backgrounds."""
-        starts = max(self.warm_start_epochs, self.warm_start_limit) > 0
-        return self.exchange_share > 0 or (starts and self.warm_start != "plain")
+        """Whether images get other backgrounds, or none."""
+        return self.exchanges or self._starts_with("masked")
+
+    def _starts_with(self, warm_start: WarmStart) -> bool:
+        epochs = max(self.warm_start_epochs, self.warm_start_limit)
+        return epochs > 0 and self.warm_start == warm_start
 
     def guided_count(self, batch_size: int) -> int:
         """How many samples of a batch have their relevance computed, at least one."""

@@ -19,18 +19,16 @@ from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
 from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
 from glioma_xai.training.terms import (
     consistency_term,
+    drawn_totals,
     guidance_term,
     guidance_values,
     guided_pass,
-    relevance_totals,
     share_of_all,
     shares_a_pass,
 )
 from glioma_xai.training.validation import LOGGED, ValidationScores
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
-_CALIBRATION_KEY = 2**31 - 4
-_CALIBRATION_BATCHES, _CALIBRATION_SIZE = 8, 32
 
 
 class GuidedClassifier(LightningModule):
@@ -78,6 +76,16 @@ class GuidedClassifier(LightningModule):
         """Logits, (B, classes)."""
         return self.model(images)  # type: ignore[no-any-return]
 
+    @property
+    def guides(self) -> bool:
+        """Whether relevance is guided at all."""
+        return self.guidance.loss is not None and self.objective.guidance_weight > 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether logits are compared under exchanged backgrounds."""
+        return self.objective.consistency_weight > 0
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, SGD, ... as configured, for the network and for weights that are learnt."""
         learnt = [*self.model.parameters(), *self.objective.parameters()]
@@ -90,9 +98,8 @@ class GuidedClassifier(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a run that needs masks and has none, before its first epoch."""
-        compares = self.objective.consistency_weight > 0
-        guides = self.guidance.loss is not None and self.objective.guidance_weight > 0
-        if self.supply.bank is not None and (guides or compares or self.guidance.needs_masks):
+        needed = self.guides or self.compares or self.guidance.needs_masks
+        if self.supply.bank is not None and needed:
             self.supply.require_masks()
 
     def on_train_epoch_start(self) -> None:
@@ -104,12 +111,8 @@ class GuidedClassifier(LightningModule):
         """Measure the natural range of relevance, if a loss asks for it and has none."""
         if self.ranged is None or not self.ranged.needs_calibration:
             return
-        totals = []
-        for part in range(_CALIBRATION_BATCHES):
-            key = (self.seed, _CALIBRATION_KEY, part)
-            drawn = self.supply.take(_CALIBRATION_SIZE, key=key, device=self.device)
-            totals.append(relevance_totals(self.model, self.attribution, drawn, key=key))
-        self.ranged.calibrate(torch.cat(totals))
+        totals = drawn_totals(self.model, self.attribution, self.supply, device=self.device)
+        self.ranged.calibrate(totals)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss out of labels and relevance."""
@@ -126,7 +129,7 @@ class GuidedClassifier(LightningModule):
             "loss_classification": parts.classification,
             "loss_guidance": parts.guidance,
         }
-        if self.objective.consistency_weight > 0:
+        if self.compares:
             logged["loss_consistency"] = parts.consistency
         require_finite(logged)
         if not guide or self.guidance.loss is None:
@@ -141,7 +144,8 @@ class GuidedClassifier(LightningModule):
                 batch_size=joined,
                 sync_dist=True,
             )
-        self.log("train/guidance_weight", parts.guidance_weight if guide else 0.0)
+        if guide or self._warm():  # not the 0 of a step between two that are guided
+            self.log("train/guidance_weight", parts.guidance_weight)
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.shown = {name: float(value.detach()) for name, value in logged.items()}
         return parts.total
@@ -164,15 +168,10 @@ class GuidedClassifier(LightningModule):
             guide: False leaves relevance out, as in the warm start.
             share: What the sum of the classification losses is divided by; None takes B.
         """
-        guides = (
-            guide
-            and self.guidance.loss is not None
-            and self.objective.weight_at(step, total_steps) > 0
-        )
-        compares = self.objective.consistency_weight > 0
+        guides = guide and self.guides and self.objective.weight_at(step, total_steps) > 0
         samples = batch
         key: Key = (self.seed, self.current_epoch)
-        if self.guidance.guided_batch is not None and (guides or compares):
+        if self.guidance.guided_batch is not None and (guides or self.compares):
             samples, key = self.supply.guided(batch, epoch=self.current_epoch)
         guidance: Term | None = None
         if guides and samples is batch and shares_a_pass(self.attribution, self.guidance, batch):
@@ -186,7 +185,7 @@ class GuidedClassifier(LightningModule):
                     self.model, self.attribution, self.guidance, samples, key=key
                 )
         consistency: Term | None = None
-        if compares:
+        if self.compares:
             known = logits if samples is batch else None
             consistency = consistency_term(self.model, samples, key=key, logits=known)
         self.classes = logits.shape[1]

@@ -8,7 +8,10 @@ from glioma_xai.losses import Term, guided_samples, mask_on_grid
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
-from glioma_xai.training.sampling import Key, exchanged
+from glioma_xai.training.sampling import Key, Supply, exchanged
+
+_DRAWN_KEY = 2**31 - 4
+_DRAWN_BATCHES, _DRAWN_SIZE = 8, 32
 
 
 def share_of_all(count: Tensor) -> Tensor:
@@ -163,6 +166,18 @@ def relevance_totals(
         )
         maps = relevance if relevance.ndim == batch["image"].ndim else relevance.flatten(0, 1)
         totals.append(maps.detach().abs().flatten(1).sum(dim=1))
+    return torch.cat(totals)
+
+
+def drawn_totals(
+    model: nn.Module, attribution: Attribution, supply: Supply, *, device: torch.device
+) -> Tensor:
+    """Sum of |relevance| of maps of training samples with masks, the same ones every time, (N,)."""
+    totals = []
+    for part in range(_DRAWN_BATCHES):
+        key = (supply.seed, _DRAWN_KEY, part)
+        drawn = supply.take(_DRAWN_SIZE, key=key, device=device)
+        totals.append(relevance_totals(model, attribution, drawn, key=key))
     return torch.cat(totals)
 
 

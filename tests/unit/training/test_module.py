@@ -207,6 +207,22 @@ def test_a_network_has_learnt_when_its_loss_is_below_that_of_guessing() -> None:
     assert resumed.learnt
 
 
+def test_an_epoch_that_ends_between_two_guided_steps_has_its_guidance_weight() -> None:
+    module = make_module(weight=0.5, every_n_steps=2)
+    trainer = Trainer(
+        max_epochs=1,
+        limit_train_batches=2,  # guided, not guided
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(module, torch.utils.data.DataLoader([make_batch()] * 2, batch_size=None))
+    assert trainer.callback_metrics["train/guidance_weight"] == 0.5
+    assert 0 < trainer.callback_metrics["train/loss_guidance"] < 1
+
+
 def test_a_loss_that_is_not_finite_is_named() -> None:
     module = make_module().train()
     with torch.no_grad():
