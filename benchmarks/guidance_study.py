@@ -383,7 +383,7 @@ def carry_out_all(pending: Sequence[Run], *, workers: int, root: str) -> int:
     """Run what is missing; return how many failed."""
     failed = 0
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=12) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         waiting = {pool.submit(carry_out, run, root): run for run in pending}
         for future in as_completed(waiting):
             run = waiting[future]
