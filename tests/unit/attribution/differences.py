@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 STEPS = (2e-6, 1e-6, 5e-7)
+CHANGES = (4e-7, 2e-7, 1e-7)  # of the loss of a large network, whose slope may be anything
 SMOOTH = 1e-6  # without a kink between, slopes from 2e-6, 1e-6 and from 1e-6, 5e-7 agree to this
 
 
@@ -29,7 +30,7 @@ class Comparison:
 
     @property
     def worst(self) -> float:
-        return max(self.errors, default=0.0)
+        return max(self.errors, default=float("nan"))
 
     @property
     def typical(self) -> float:
@@ -50,7 +51,8 @@ def compare(
     ``own_directions`` is off). Errors are relative to the derivative, or to a thousandth of the
     typical derivative where a tensor's own is smaller (a bias in front of a BatchNorm has none).
     With more than 20,000 parameters a random direction of unit length is added to the gradient's:
-    a longer one crosses kinks, and a random one alone has next to no slope.
+    a longer one crosses kinks, and a random one alone has next to no slope. Steps are then so long
+    that the loss changes by ``CHANGES``.
 
     Args:
         model: Its parameters are varied.
@@ -91,7 +93,7 @@ def compare(
         return (ahead - behind) / (2 * step), (ahead - 2 * start + behind) / step
 
     numbers = range(directions + own_directions * len(parameters))
-    sizes = [0.1 * step for step in STEPS] if large else STEPS  # fewer of many units change sides
+    sizes = [change / size for change in CHANGES] if large else STEPS
     found = [[slopes(steps, step) for step in sizes] for steps in map(direction, numbers)]
     products = [
         sum(float((g * s).sum()) for g, s in zip(gradients, steps, strict=True) if g is not None)
