@@ -1,11 +1,9 @@
 """NIfTI, PNG and TIFF files into arrays."""
 
-import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,6 +13,7 @@ from glioma_xai.records import Problem
 
 IMAGE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """World matrix of PNG and TIFF: x along a row, y down a column, as ITK reads them; pixel 1 mm."""
+PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
 """Values (C, X, Y, Z) and affine (4, 4)."""
 
@@ -43,7 +42,7 @@ def try_volume(path: Path) -> Volume | Problem:
     except _UnsupportedError as error:
         fix = "Convert it to a plain image with one value a voxel and channel."
         return Problem(str(path), "an image of a kind that is known", str(error), fix)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except Exception as error:  # nibabel and Pillow raise many kinds for damaged files
         return Problem(
             str(path),
             f"a readable {'NIfTI' if is_nifti else 'PNG or TIFF'} file",
@@ -72,6 +71,9 @@ def _read_nifti(path: Path) -> Volume:
 
 
 def _read_image(path: Path) -> Volume:
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        kind = f"a file that ends in {path.suffix}" if path.suffix else "a file without an ending"
+        raise _UnsupportedError(f"{kind}, where NIfTI, PNG, TIFF, BMP and JPEG are read")
     with Image.open(path) as image:
         pages = getattr(image, "n_frames", 1)
         if pages > 1:

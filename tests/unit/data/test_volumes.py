@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from glioma_xai.data.brats import list_brats
-from glioma_xai.data.files import read_volume
+from glioma_xai.data.files import read_volume, try_volume
 from glioma_xai.data.layout import LABEL_SCHEMES
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import SubjectError
@@ -138,6 +138,44 @@ def test_a_truncated_file_that_is_not_compressed(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(SubjectError, match="found a damaged or truncated one"):
         read_volume(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damage_of_any_kind_is_a_problem_and_no_crash(tmp_path: Path):
+    """Headers in which single bytes are wrong, files that break off: Pillow raises anything."""
+    rng = np.random.default_rng(0)
+    arrays = case_arrays()
+    Image.fromarray(rng.integers(0, 255, (32, 28, 3)).astype(np.uint8)).save(tmp_path / "c.png")
+    Image.fromarray(rng.integers(0, 255, (32, 28)).astype(np.uint8)).save(tmp_path / "d.tif")
+    save(tmp_path / "b.nii", arrays["t2"])
+    damaged = 0
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for trial in range(30):
+            content = bytearray(whole)
+            if trial % 3:
+                content[rng.integers(min(len(whole), 400))] = rng.integers(256)
+            else:
+                del content[rng.integers(len(whole)) :]
+            path.write_bytes(content)
+            damaged += isinstance(try_volume(path), Problem)
+    assert damaged > 30  # every file that breaks off, and some headers
+
+
+@pytest.mark.parametrize(("offset", "value"), [(108, b"\0\0(C"), (70, b"\xd7\0")])
+def test_a_header_that_nibabel_refuses(tmp_path: Path, offset: int, value: bytes):
+    path = save(tmp_path / "b.nii", case_arrays()["t2"])
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(value)] = value  # where the data begins; kind of number
+    path.write_bytes(content)
+    with pytest.raises(SubjectError, match="a damaged or truncated one \\(HeaderDataError"):
+        read_volume(path)
+
+
+def test_an_ending_that_is_not_read_is_not_called_damage(tmp_path: Path):
+    (tmp_path / "a.mha").write_bytes(b"ObjectType = Image")
+    with pytest.raises(SubjectError, match=r"found a file that ends in \.mha, where NIfTI, PNG"):
+        read_volume(tmp_path / "a.mha")
 
 
 def test_kinds_of_files_that_are_not_read(tmp_path: Path):
