@@ -18,27 +18,32 @@ Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
 """Values (C, X, Y, Z) and affine (4, 4)."""
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, indices: bool = False) -> Volume:
     """Return a file's values (C, X, Y, Z) float32 and its affine (4, 4).
 
     NIfTI of two, three or four dimensions (the last are channels), PNG and TIFF.
 
+    Args:
+        path: The file.
+        indices: True gives the numbers of a picture with a palette, as masks are drawn; False its
+            colours.
+
     Raises:
         SubjectError: If the file is absent, is not an image, or breaks off.
     """
-    volume = try_volume(path)
+    volume = try_volume(path, indices=indices)
     if isinstance(volume, Problem):
         raise SubjectError(str(volume))
     return volume
 
 
-def try_volume(path: Path) -> Volume | Problem:
+def try_volume(path: Path, *, indices: bool = False) -> Volume | Problem:
     """Return what ``read_volume`` returns, or why it cannot."""
     if not path.is_file():
         return Problem(str(path), "a file", "none", "Restore it.")
     is_nifti = nifti_stem(path) is not None
     try:
-        return _read_nifti(path) if is_nifti else _read_image(path)
+        return _read_nifti(path) if is_nifti else _read_image(path, indices)
     except _UnsupportedError as error:
         fix = "Convert it to a plain image with one value a voxel and channel."
         return Problem(str(path), "an image of a kind that is known", str(error), fix)
@@ -70,7 +75,7 @@ def _read_nifti(path: Path) -> Volume:
     return np.moveaxis(data, -1, 0), np.asarray(image.affine, dtype=np.float64)
 
 
-def _read_image(path: Path) -> Volume:
+def _read_image(path: Path, indices: bool) -> Volume:
     if path.suffix.lower() not in PICTURE_ENDINGS:
         kind = f"a file that ends in {path.suffix}" if path.suffix else "a file without an ending"
         raise _UnsupportedError(f"{kind}, where NIfTI, PNG, TIFF, BMP and JPEG are read")
@@ -78,8 +83,9 @@ def _read_image(path: Path) -> Volume:
         pages = getattr(image, "n_frames", 1)
         if pages > 1:
             raise _UnsupportedError(f"{pages} pages")
-        data = np.asarray(image).astype(np.float32)
-        has_alpha = image.mode in ("RGBA", "LA")
+        shown = image.convert("RGB") if image.mode in ("P", "PA") and not indices else image
+        data = np.asarray(shown).astype(np.float32)
+        has_alpha = shown.mode in ("RGBA", "LA", "PA")
     if data.ndim == 2:
         data = data[..., None]
     if has_alpha:

@@ -45,7 +45,7 @@ def _values_of(masks: Sequence[Path]) -> list[frozenset[float]]:
     found = []
     for path in masks:
         try:
-            labels, _ = read_volume(path)
+            labels, _ = read_volume(path, indices=True)
         except SubjectError:  # is reported when the subject is read
             continue
         values = np.unique(labels[np.isfinite(labels) & (labels != 0)]).tolist()

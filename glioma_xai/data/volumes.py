@@ -52,14 +52,12 @@ def load_subject(
     if subject.lesion_mask is not None:
         files["lesion_mask"] = subject.lesion_mask
     for name, path in files.items():
-        volume = try_volume(path)
+        volume = try_volume(path, indices=name == "lesion_mask")
         if isinstance(volume, Problem):
             problems.append(volume)
         else:
-            volumes[name] = volume
-    if "lesion_mask" in volumes:
-        volumes["lesion_mask"] = _one_channel(volumes["lesion_mask"])
-    problems += _geometry_problems(files, volumes)
+            volumes[name] = volume if name == "image" else _one_channel(volume)
+    problems += _geometry_problems(files, volumes) + _channel_problems(files, volumes)
     labels = volumes.pop("lesion_mask", None)
     if labels is not None:
         problems += _label_problems(files["lesion_mask"], labels[0], label_values)
@@ -125,9 +123,9 @@ def _missing_modality(subject: Subject, wanted: Sequence[str], absent: Sequence[
     )
 
 
-def _one_channel(mask: Volume) -> Volume:
-    """Return a mask that was stored as grey in several colours as one channel."""
-    data, affine = mask
+def _one_channel(volume: Volume) -> Volume:
+    """Return a volume that was stored as grey in several colours as one channel."""
+    data, affine = volume
     same = all(np.array_equal(data[0], channel) for channel in data[1:])
     return (data[:1] if same else data), affine
 
@@ -158,10 +156,21 @@ def _geometry_problems(
             expected = f"the affine {reference_affine[:3].round(3).tolist()} {like}"
             found = f"{affine[:3].round(3).tolist()}"
             problems.append(Problem(str(files[name]), expected, found, fix))
-        if name == "lesion_mask" and data.shape[0] != 1:
-            found = f"{data.shape[0]} channels"
-            fix = "Merge them into one: 0 is background, other values are parts of the tumour."
-            problems.append(Problem(str(files[name]), "a mask of one channel", found, fix))
+    return problems
+
+
+def _channel_problems(files: Mapping[str, Path], volumes: Mapping[str, Volume]) -> list[Problem]:
+    """Report masks and files of one modality that hold several channels."""
+    problems = []
+    for name, (data, _) in volumes.items():
+        if name == "image" or data.shape[0] == 1:
+            continue
+        expected, fix = "a mask of one channel", "Merge them: 0 is background, others the tumour."
+        if name != "lesion_mask":
+            expected = f"one channel, {name}"
+            fix = "Keep the one that is meant, or name the file in a manifest's column image."
+        found = f"{data.shape[0]} channels"
+        problems.append(Problem(str(files[name]), expected, found, fix))
     return problems
 
 
@@ -169,6 +178,10 @@ def _label_problems(
     path: Path, labels: NDArray[np.float32], label_values: Mapping[str, int] | None
 ) -> list[Problem]:
     """Check the values of a segmentation."""
+    unknown = int(np.isnan(labels).sum())
+    if unknown:
+        fix = "Repair the mask: 0 is background, other values are parts of the tumour."
+        return [Problem(str(path), "finite mask values", f"{unknown} voxels that are NaN", fix)]
     values = np.unique(labels[labels != 0]).tolist()
     unexpected = unexpected_values(values, label_values)
     if unexpected:

@@ -133,6 +133,42 @@ def test_number_of_channels(tmp_path: Path):
     assert (problem.expected, problem.found) == ("2 channels (t1, t2)", "4")
 
 
+def test_a_modality_of_several_channels(tmp_path: Path):
+    t2 = case_arrays()["t2"]
+    (problem,) = problems_of(subject_of(tmp_path, t2=np.stack([t2, t2 + 1], axis=-1)))
+    assert (problem.expected, problem.found) == ("one channel, t2", "2 channels")
+    subject = subject_of(tmp_path / "grey", t2=np.stack([t2, t2, t2], axis=-1))
+    loaded, problems = load_subject(subject, ("t2",), SCHEME)
+    assert problems == []
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.image[0], t2)
+
+
+def test_a_mask_that_is_nan_beside_the_tumour(tmp_path: Path):
+    seg = np.full(SHAPE, np.nan, np.float32)
+    seg[5, 5, 2] = 1
+    subject = subject_of(tmp_path, seg=seg)
+    for scheme in (SCHEME, None):
+        (problem,) = load_subject(subject, ("t2",), scheme)[1]
+        assert problem.expected == "finite mask values"
+        assert problem.found == f"{seg.size - 1} voxels that are NaN"
+
+
+def test_a_palette_is_colours_in_an_image_and_numbers_in_a_mask(tmp_path: Path):
+    index = np.arange(20, dtype=np.uint8).reshape(4, 5) % 3
+    picture = Image.fromarray(index, mode="P")
+    picture.putpalette([200, 200, 200, 10, 10, 10, 90, 90, 90])
+    picture.save(tmp_path / "a.png")
+    grey = np.array([200, 10, 90])[index].T[..., None]
+    files = {"t1": tmp_path / "a.png"}
+    loaded, problems = load_subject(Subject("A", "A", 0, files), ("t1",), None)
+    assert problems == []
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.image[0], grey)
+    as_mask, _ = read_volume(tmp_path / "a.png", indices=True)
+    np.testing.assert_array_equal(as_mask[0, ..., 0], index.T)
+
+
 def test_a_truncated_file_that_is_not_compressed(tmp_path: Path):
     path = save(tmp_path / "a.nii", case_arrays()["t2"])
     path.write_bytes(path.read_bytes()[:2000])
