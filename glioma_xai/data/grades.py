@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glioma_xai.data.layout import Listing, class_index, nearest_name
-from glioma_xai.data.manifest import read_table
+from glioma_xai.data.user_tables import read_table
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Problem, Subject
 

@@ -1,6 +1,5 @@
 """Any cohort that a table describes: one row a volume or an image."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from glioma_xai.data.layout import Listing, class_index, nearest_name
+from glioma_xai.data.user_tables import read_table
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.records import MODALITIES, SPLITS, Problem, Split, Subject
 
@@ -62,9 +62,10 @@ def list_manifest(
     folder = (root or manifest.parent).resolve()
     subjects: list[Subject] = []
     problems: list[Problem] = []
-    for number, row in enumerate(table.to_dict("records"), start=2):
+    counted = "record" if manifest.suffix.lower() == ".json" else "line"
+    for number, row in zip(table.index, table.to_dict("records"), strict=True):
         cells = {role: str(row[column]).strip() for role, column in names.items()}
-        where = f"{manifest.name} line {number}"
+        where = f"{manifest.name} {counted} {number}"
         reader = _RowReader(where, cells, folder, label_map, allow_outside_root)
         subject = reader.subject(classes, modalities, graded=graded)
         if subject is not None and {subject.subject_id, subject.patient_id} & set(exclude):
@@ -75,33 +76,6 @@ def list_manifest(
     problems += _duplicates(subjects, manifest)
     subjects.sort(key=lambda subject: subject.subject_id)
     return Listing(tuple(subjects), tuple(problems), label_values)
-
-
-def read_table(manifest: Path) -> pd.DataFrame:
-    """Return a CSV with a header, or a JSON list of records, every cell as text.
-
-    Raises:
-        CohortError: If the file is absent, is no table, or has no rows.
-    """
-    if not manifest.is_file():
-        raise CohortError(
-            f"a table must be CSV or JSON: expected it at {manifest}, found none. "
-            "Set data.manifest or data.grades to the table's path."
-        )
-    try:
-        if manifest.suffix.lower() == ".json":
-            table = pd.DataFrame(json.loads(manifest.read_text(encoding="utf-8")))
-            table = table.astype(object).where(table.notna(), "").astype(str)
-        else:
-            table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CohortError(
-            f"{manifest}: expected a CSV with a header or a JSON list of records, found something "
-            f"else ({error}). Repair the table."
-        ) from error
-    if table.empty:
-        raise CohortError(f"{manifest}: expected one row a subject, found no rows. Fill the table.")
-    return table
 
 
 def _resolve_columns(
@@ -208,10 +182,12 @@ class _RowReader:
         if not text:
             return None
         try:
-            return int(float(text))
+            if float(text).is_integer():
+                return int(float(text))
         except ValueError:
-            self._report(f"a number as {role}", text, "Correct it.")
-            return None
+            pass
+        self._report(f"a whole number as {role}", text, "Correct it.")
+        return None
 
     def _split(self) -> Split | None:
         text = self.cells.get("split", "").lower()

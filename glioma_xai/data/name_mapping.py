@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from glioma_xai.data.user_tables import read_table
 from glioma_xai.errors import CohortError
 
 MAPPING_FILE = "name_mapping"
@@ -36,7 +37,7 @@ def read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
     for path in tables:
         if path.suffix.lower() != ".csv":
             continue
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_table(path)
         if "Grade" not in table.columns:
             raise CohortError(
                 f"{path}: expected a column Grade, found {', '.join(table.columns)}. "

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
+from glioma_xai.data.user_tables import read_table
 from glioma_xai.errors import CohortError
 from glioma_xai.records import SPLITS, Split
 
@@ -31,15 +32,13 @@ def read_splits(path: Path, patients: Iterable[str]) -> dict[str, Split]:
             f"data.splits_file must exist: expected a file at {path}, found none. "
             "Write it with write_splits, or set data.splits_file=null to draw the splits."
         )
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"patient", "split"} <= set(reader.fieldnames or ()):
-            found = ", ".join(reader.fieldnames or ()) or "nothing"
-            raise CohortError(
-                f"{path}: expected the columns patient and split, found {found}. "
-                "Add a header line `patient,split`."
-            )
-        rows = [(row["patient"], row["split"]) for row in reader]
+    table = read_table(path)
+    if not {"patient", "split"} <= set(table.columns):
+        raise CohortError(
+            f"{path}: expected the columns patient and split, found {', '.join(table.columns)}. "
+            "Add a header line `patient,split`."
+        )
+    rows = zip(table["patient"].str.strip(), table["split"].str.strip(), strict=True)
     assignment = unique_splits(rows, str(path))
     known = set(patients)
     for found_in, absent_from, ids in (

@@ -192,7 +192,7 @@ def test_a_wrong_splits_file_is_refused(tmp_path: Path, text: str, message: str)
 def test_a_splits_file_must_be_one(tmp_path: Path):
     with pytest.raises(CohortError, match=r"expected a file at .*, found none"):
         read_splits(tmp_path / "absent.csv", [])
-    (tmp_path / "other.csv").write_text("id,set\n")
+    (tmp_path / "other.csv").write_text("id,set\nA,train\n")
     with pytest.raises(CohortError, match=r"expected the columns patient and split, found id, set"):
         read_splits(tmp_path / "other.csv", [])
 
