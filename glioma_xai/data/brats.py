@@ -84,8 +84,7 @@ def list_brats(
         grades[case.case_id] = grade
         subjects.append(_subject(case, _class_of(grade, classes, label_map), mapping))
     if graded:
-        _require_known_classes(root, grades, classes, label_map)
-        problems += _grade_problems(grades)
+        problems += _grade_problems(root, grades, classes, label_map)
     problems += _file_problems(cases)
     subjects.sort(key=lambda subject: subject.subject_id)
     promised = edition(subjects[0].subject_id)
@@ -151,7 +150,7 @@ def _grade(case: _Case, root: Path, mapping: pd.DataFrame | None) -> str | None:
     if root.name.upper() in GRADE_FOLDERS:
         return root.name.upper()
     if mapping is not None and case.case_id in mapping.index:
-        return str(mapping.loc[case.case_id, "Grade"])
+        return str(mapping.loc[case.case_id, "Grade"]).strip() or None
     return None
 
 
@@ -177,25 +176,30 @@ def _subject(case: _Case, label: int | None, mapping: pd.DataFrame | None) -> Su
     )
 
 
-def _require_known_classes(
+def _grade_problems(
     root: Path,
     grades: Mapping[str, str | None],
     classes: Sequence[str],
     label_map: Mapping[str, str],
-) -> None:
-    found = sorted({grade for grade in grades.values() if grade is not None})
-    unknown = [grade for grade in found if class_index(grade, classes, label_map) is None]
-    if unknown:
+) -> list[Problem]:
+    """Report cases without a grade or with one that no class has.
+
+    Raises:
+        CohortError: If that is so of all grades.
+    """
+    known = {g for g in grades.values() if g and class_index(g, classes, label_map) is not None}
+    if not known and any(grades.values()):
+        found = ", ".join(sorted({grade for grade in grades.values() if grade}))
         raise CohortError(
-            f"{root}: expected the classes {', '.join(classes)}, found {', '.join(found)}. "
+            f"{root}: expected the classes {', '.join(classes)}, found {found}. "
             "Set data.classes to the classes of this cohort."
         )
-
-
-def _grade_problems(grades: Mapping[str, str | None]) -> list[Problem]:
     fix = "Put it into an HGG or LGG folder or into name_mapping.csv, or add it to data.exclude."
+    one_of = f"one of {', '.join(classes)}"
     return [
-        Problem(case_id, "a grade", "none", fix) for case_id, grade in grades.items() if not grade
+        Problem(case_id, one_of if grade else "a grade", f"grade {grade}" if grade else "none", fix)
+        for case_id, grade in grades.items()
+        if grade not in known
     ]
 
 

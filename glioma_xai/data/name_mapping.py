@@ -31,23 +31,26 @@ def read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
         where several cases share it, or empty), indexed by case; None if there is no table.
 
     Raises:
-        CohortError: If the table has no column Grade.
+        CohortError: If the table has no column Grade or no ids, or two grades of a case.
     """
-    frames = []
-    for path in tables:
-        if path.suffix.lower() != ".csv":
-            continue
-        table = read_table(path)
-        if "Grade" not in table.columns:
-            raise CohortError(
-                f"{path}: expected a column Grade, found {', '.join(table.columns)}. "
-                "Use the table that came with the cohort."
-            )
-        frames.append(table)
+    frames = [read_table(path) for path in tables if path.suffix.lower() == ".csv"]
+    graded = [frame for frame in frames if "Grade" in frame.columns]
     if not frames:
         return None
-    table = pd.concat(frames, ignore_index=True)
+    if not graded:  # that of the validation cases comes without
+        found = ", ".join(str(column) for column in frames[0].columns)
+        raise CohortError(
+            f"{tables[0]}: expected a column Grade, found {found}. "
+            "Use the table that came with the cohort."
+        )
+    table = pd.concat(graded, ignore_index=True).fillna("")
     ids = [str(column) for column in table.columns if str(column).startswith("BraTS")]
+    if not ids:
+        found = ", ".join(str(column) for column in table.columns)
+        raise CohortError(
+            f"{tables[0]}: expected columns such as BraTS_2020_subject_ID, found {found}. "
+            "Use the table that came with the cohort, or name one in data.grades."
+        )
     sites = [[site_of(str(case)) for case in row] for row in table[ids].to_numpy()]
     table["site"] = [next((site for site in row if site), "") for row in sites]
     table["patient"] = ""
@@ -55,4 +58,11 @@ def read_mapping(tables: Sequence[Path]) -> pd.DataFrame | None:
         repeated = table.duplicated(TCIA_COLUMN, keep=False) & ~table[TCIA_COLUMN].isin(["", "NA"])
         table.loc[repeated, "patient"] = table.loc[repeated, TCIA_COLUMN]
     long = table.melt(id_vars=["Grade", "site", "patient"], value_vars=ids, value_name="case")
-    return long[long["case"] != ""].drop_duplicates("case").set_index("case")
+    long = long[~long["case"].isin(["", "NA"])].drop_duplicates(["case", "Grade"])
+    contradicted = long.loc[long.duplicated("case"), "case"].tolist()
+    if contradicted:
+        raise CohortError(
+            f"{tables[0]}: expected one grade for each case, found two for "
+            f"{', '.join(contradicted[:5])}. Remove all rows but one."
+        )
+    return long.set_index("case")

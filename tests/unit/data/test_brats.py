@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from glioma_xai.data.brats import list_brats, patient_of
-from glioma_xai.data.name_mapping import site_of
+from glioma_xai.data.name_mapping import read_mapping, site_of
 from glioma_xai.errors import CohortError
 from tests.unit.data.small_cohorts import case_arrays, save, write_case
 
@@ -60,6 +60,48 @@ def test_scans_of_one_tcga_patient_stay_together(tmp_path: Path):
     (tmp_path / "name_mapping.csv").write_text(head + rows)
     patients = [s.patient_id for s in list_brats(tmp_path, classes=CLASSES).subjects]
     assert patients == ["TCGA-02-0001", "TCGA-02-0001", "BraTS20_Training_003"]
+
+
+MAPPING = "Grade,BraTS_2020_subject_ID\n"
+
+
+def test_a_grade_that_is_no_class_is_that_case_s_problem(tmp_path: Path):
+    for number in range(1, 5):
+        write_case(tmp_path, f"BraTS20_Training_00{number}")
+    rows = "HGG,BraTS20_Training_001\nXGG,BraTS20_Training_002\n,BraTS20_Training_003\n"
+    (tmp_path / "name_mapping.csv").write_text(MAPPING + rows)
+    listing = list_brats(tmp_path, classes=CLASSES)
+    assert [s.label for s in listing.subjects] == [1, None, None, None]
+    found = [(p.where[-3:], p.expected, p.found) for p in listing.problems]
+    assert found == [
+        ("002", "one of LGG, HGG", "grade XGG"),
+        ("003", "a grade", "none"),
+        ("004", "a grade", "none"),
+    ]
+
+
+def test_the_mapping_of_the_validation_cases_has_no_grades(tmp_path: Path):
+    write_case(tmp_path / "train", "BraTS20_Training_001")
+    (tmp_path / "train" / "name_mapping.csv").write_text(MAPPING + "HGG,BraTS20_Training_001\n")
+    validation = tmp_path / "validation" / "name_mapping_validation_data.csv"
+    validation.parent.mkdir()
+    validation.write_text("BraTS_2020_subject_ID\nBraTS20_Validation_001\n")
+    assert list_brats(tmp_path, classes=CLASSES).subjects[0].label == 1
+    with pytest.raises(CohortError, match="expected a column Grade, found BraTS_2020_subject_ID"):
+        read_mapping([validation])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Grade,ID\nHGG,BraTS20_Training_001\n", r"expected columns such as BraTS_2020_subject_ID"),
+        (f"{MAPPING}HGG,A\nLGG,A\n", r"expected one grade for each case, found two for A\. Remove"),
+    ],
+)
+def test_a_mapping_that_does_not_say_whose_grade_it_is(tmp_path: Path, text: str, message: str):
+    (tmp_path / "name_mapping.csv").write_text(text)
+    with pytest.raises(CohortError, match=message):
+        read_mapping([tmp_path / "name_mapping.csv"])
 
 
 def test_2023_names_and_scheme(tmp_path: Path):
