@@ -28,6 +28,7 @@ SUFFIXES: Mapping[str, str] = {
     "seg": "lesion_mask", "segm": "lesion_mask", "tumor_segmentation": "lesion_mask",
 }  # fmt: skip
 """What follows the case's id in a file name, in any case, and what the file holds."""
+CASE_ID = re.compile(r"^(?:brats|ucsf-pdgm|phantom)[\w-]*\d", re.IGNORECASE)
 GRADE_FOLDERS = ("HGG", "LGG")
 TIME_POINT = re.compile(
     r"^(brats-gli-\d+)-\d+$|^(ucsf-pdgm-\d+)_fu\d+d$|^((?:brats1[789]|phantom)_\w+_\w+)_\d+$",
@@ -40,6 +41,7 @@ class _Case:
     folder: Path
     case_id: str
     files: Mapping[str, Path]
+    twice: Sequence[Path] = ()  # files that hold what another one holds
 
 
 def list_brats(
@@ -68,7 +70,7 @@ def list_brats(
         CohortError: If the folder is absent, holds no case, or grades are not in ``classes``.
     """
     require_folder(root)
-    cases, tables = _find_cases(root)
+    cases, tables, others = _find_cases(root)
     cases = [c for c in cases if not {c.case_id, patient_of(c.case_id)} & set(exclude)]
     if not cases:
         raise CohortError(
@@ -86,6 +88,10 @@ def list_brats(
     if graded:
         problems += _grade_problems(root, grades, classes, label_map)
     problems += _file_problems(cases)
+    if others:
+        found = f"other volumes in {len(others)} folders, such as {others[0]}"
+        fix = "Call files like their folder, as in A/A_t1.nii.gz, if these are cases."
+        problems.append(Problem(str(root), "a case in every folder", found, fix, "warning"))
     subjects.sort(key=lambda subject: subject.subject_id)
     promised = edition(subjects[0].subject_id)
     return Listing(tuple(subjects), tuple(problems), label_values, promised)
@@ -102,9 +108,9 @@ def patient_of(case_id: str) -> str:
     return next(group for group in found.groups() if group) if found else case_id
 
 
-def _find_cases(root: Path) -> tuple[list[_Case], list[Path]]:
-    """Walk the folder; return the cases and the tables that map names to grades."""
-    cases, tables = [], []
+def _find_cases(root: Path) -> tuple[list[_Case], list[Path], list[Path]]:
+    """Walk the folder; return the cases, the tables of grades, and folders of other volumes."""
+    cases, tables, others = [], [], []
     for folder, subfolders, names in os.walk(root):
         path = Path(folder)
         subfolders[:] = sorted(
@@ -113,17 +119,20 @@ def _find_cases(root: Path) -> tuple[list[_Case], list[Path]]:
             if not name.startswith(".") and not (path == root and name == VARIANTS_FOLDER)
         )
         tables += [path / name for name in sorted(names) if name.startswith(MAPPING_FILE)]
-        case = _case(path, names)
+        case = _case(path, names, is_leaf=not subfolders)
         if case is not None:
             cases.append(case)
-    return cases, tables
+        elif any(nifti_stem(Path(name)) and not name.startswith(".") for name in names):
+            others.append(path)
+    return cases, tables, others
 
 
-def _case(folder: Path, names: Sequence[str]) -> _Case | None:
-    """Return the folder as a case if its files, or its place below a grade, say that it is one."""
+def _case(folder: Path, names: Sequence[str], *, is_leaf: bool) -> _Case | None:
+    """Return the folder as a case if its files, its name or its place say that it is one."""
     case_id = folder.name.removesuffix("_nifti")
     files: dict[str, Path] = {}
     others: list[Path] = []
+    twice: list[Path] = []
     for name in sorted(names):
         stem = nifti_stem(Path(name))
         if stem is None or name.startswith("."):  # ._x.nii.gz: what macOS adds to archives
@@ -133,13 +142,18 @@ def _case(folder: Path, names: Sequence[str]) -> _Case | None:
             role = SUFFIXES.get(stem[len(case_id) :].lstrip("_-").lower())
         if role is None:
             others.append(folder / name)
-        else:
-            files.setdefault(role, folder / name)
-    stray = [path for path in others if re.search(r"_segm?\.nii", path.name, re.IGNORECASE)]
+        elif files.setdefault(role, folder / name) != folder / name:
+            twice.append(folder / name)
+    stray = [
+        path
+        for path in others
+        if re.search(r"_segm?\.nii", path.name, re.IGNORECASE) and not CASE_ID.match(path.name)
+    ]
     if "lesion_mask" not in files and len(stray) == 1:  # BraTS20_Training_355
         files["lesion_mask"] = stray[0]
-    if files or (folder.parent.name.upper() in GRADE_FOLDERS and not names):
-        return _Case(folder, case_id, files)
+    looks_so = CASE_ID.match(folder.name) or folder.parent.name.upper() in GRADE_FOLDERS
+    if files or (is_leaf and looks_so):
+        return _Case(folder, case_id, files, twice)
     return None
 
 
@@ -204,7 +218,7 @@ def _grade_problems(
 
 
 def _file_problems(cases: Sequence[_Case]) -> list[Problem]:
-    """Report ids that occur twice, and cases without a segmentation where others have one."""
+    """Report ids and files that occur twice, and cases that alone have no segmentation."""
     problems = []
     folders: dict[str, Path] = {}
     for case in cases:
@@ -213,6 +227,10 @@ def _file_problems(cases: Sequence[_Case]) -> list[Problem]:
             fix = "Remove one of them."
             problems.append(Problem(case.case_id, "one folder", found, fix))
         folders[case.case_id] = case.folder
+        if case.twice:
+            found = f"another in {', '.join(path.name for path in case.twice)}"
+            fix = "Remove all but one."
+            problems.append(Problem(case.case_id, "one file of a kind", found, fix))
     if any("lesion_mask" in case.files for case in cases):
         fix = "It is used for classification only; restore the file to guide with it."
         problems += [

@@ -149,11 +149,41 @@ def test_problems_name_case_and_fix(brats_root: Path):
     assert re.search(r"TCIA01_000_1: expected a segmentation, found none\. It is used", text)
 
 
-def test_a_case_folder_without_files_is_a_case(brats_root: Path):
-    (brats_root / "LGG" / "Brats18_CBICA_200_1").mkdir()
-    (brats_root / "LGG" / "Brats18_CBICA_201_1").mkdir()
-    empty = [s for s in list_brats(brats_root, classes=CLASSES).subjects if not s.images]
-    assert [s.subject_id for s in empty] == ["Brats18_CBICA_200_1", "Brats18_CBICA_201_1"]
+@pytest.mark.parametrize("place", ["LGG/Brats18_CBICA_200_1", "BraTS20_Training_200"])
+@pytest.mark.parametrize("content", [None, "t1.nii.gz", "BraTS20_Training_201_t1.nii.gz"])
+def test_a_folder_called_like_a_case_is_one_whatever_it_holds(brats_root: Path, place, content):
+    folder = brats_root / place
+    folder.mkdir()
+    if content is not None:
+        save(folder / content, case_arrays()["t1"])
+    (empty,) = [s for s in list_brats(brats_root, classes=CLASSES).subjects if not s.images]
+    assert empty.subject_id == folder.name
+
+
+def test_volumes_that_belong_to_no_case_are_named(brats_root: Path):
+    save(brats_root / "patient 7" / "t1.nii.gz", case_arrays()["t1"])
+    (problem,) = list_brats(brats_root, classes=CLASSES).problems
+    assert problem.severity == "warning"
+    assert problem.found == f"other volumes in 1 folders, such as {brats_root / 'patient 7'}"
+
+
+def test_a_segmentation_of_another_case_is_not_taken(brats_root: Path):
+    folder = write_case(brats_root / "HGG", "Brats18_CBICA_300_1", seg=None)
+    save(folder / "Brats18_CBICA_301_1_seg.nii.gz", case_arrays()["seg"])
+    listing = list_brats(brats_root, classes=CLASSES)
+    (problem,) = listing.problems
+    assert str(problem).startswith("Brats18_CBICA_300_1: expected a segmentation, found none.")
+    assert next(s for s in listing.subjects if "300" in s.subject_id).lesion_mask is None
+
+
+def test_two_files_of_one_kind(brats_root: Path):
+    folder = brats_root / "HGG/Brats18_TCIA01_000_1"
+    save(folder / "Brats18_TCIA01_000_1_t1.nii", case_arrays(9)["t1"])
+    (problem,) = list_brats(brats_root, classes=CLASSES).problems
+    assert str(problem) == (
+        "Brats18_TCIA01_000_1: expected one file of a kind, found another in "
+        "Brats18_TCIA01_000_1_t1.nii.gz. Remove all but one."
+    )
 
 
 def test_what_is_no_cohort_is_refused(tmp_path: Path, brats_root: Path):
