@@ -1,17 +1,22 @@
 """Grades from a table of the user's own, for cohorts that come without."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from glioma_xai.data.layout import Listing, class_index, nearest_name
 from glioma_xai.data.user_tables import read_table
-from glioma_xai.errors import CohortError
+from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.records import Problem, Subject
 
 ID_COLUMNS = ("subject", "patient", "id", "case")
 LABEL_COLUMNS = ("label", "grade", "class")
+SITE_COLUMNS = ("site",)
+ROLES = ("subject", "patient", "label", "site")
 
 
 def join_grades(
@@ -32,22 +37,25 @@ def join_grades(
     Args:
         listing: Subjects without a class.
         table: CSV with a header, or a JSON list of records.
-        columns: Column of the roles ``subject`` or ``patient``, ``label`` and ``site``.
+        columns: Column of the roles ``subject`` or ``patient``, ``label`` and ``site``, where it
+            is not called like the role.
         classes: Class names in the order of their index.
         label_map: Value of the label column to class name, where they differ.
         graded: False asks for no grades: who is not in the table has no class.
 
     Raises:
         CohortError: If the table cannot be read or lacks a column.
+        ConfigError: If ``columns`` names an unknown role.
     """
     rows = read_table(table)
     known = [str(name) for name in rows.columns]
+    _require_roles(columns)
     id_column = _column(table, known, columns.get("subject") or columns.get("patient"), ID_COLUMNS)
     label_column = _column(table, known, columns.get("label"), LABEL_COLUMNS)
-    site_column = columns.get("site")
+    site_column = _column(table, known, columns.get("site"), SITE_COLUMNS, needed=False)
     by_id = {_normal(row[id_column]): row for row in rows.to_dict("records")}
     subjects: list[Subject] = []
-    problems = list(listing.problems)
+    problems = [*listing.problems, *_contradictions(table, rows, id_column, label_column)]
     used: set[str] = set()
     for subject in listing.subjects:
         key = _key(subject, by_id)
@@ -62,7 +70,7 @@ def join_grades(
         site = subject.site
         if row is not None and key is not None:
             used.add(key)
-            site = str(row[site_column]) if site_column else site
+            site = (site_column and str(row[site_column]).strip()) or site
         subjects.append(replace(subject, label=label, site=site))
     problems += _unused(table, [row[id_column] for key, row in by_id.items() if key not in used])
     return replace(listing, subjects=tuple(subjects), problems=tuple(problems))
@@ -76,19 +84,56 @@ def with_grade_problems(listing: Listing) -> Listing:
     return replace(listing, problems=(*listing.problems, *problems))
 
 
-def _column(table: Path, known: Sequence[str], wanted: str | None, names: Sequence[str]) -> str:
+def _require_roles(columns: Mapping[str, str]) -> None:
+    for role in columns:
+        if role not in ROLES:
+            raise ConfigError(
+                f"data.columns must map roles to columns of data.grades: expected roles "
+                f"{', '.join(ROLES)}, got {role}{nearest_name(role, ROLES)}. Rename the role."
+            )
+
+
+def _column(
+    table: Path,
+    known: Sequence[str],
+    wanted: str | None,
+    names: Sequence[str],
+    *,
+    needed: bool = True,
+) -> str:
+    """Return the column of a role: the one that the user names, else one that is called so.
+
+    If there is none, the result is empty where it is not needed, else a CohortError.
+    """
     if wanted in known and wanted is not None:
         return wanted
     if wanted is None:
         for column in known:
             if column.strip().casefold() in names:
                 return column
-    role = "subject" if names is ID_COLUMNS else "label"
+        if not needed:
+            return ""
+    role = {ID_COLUMNS: "subject", LABEL_COLUMNS: "label"}.get(tuple(names), names[0])
     looked_for = wanted or " or ".join(names)
     raise CohortError(
         f"{table}: expected a column {looked_for}, found {', '.join(known)}"
         f"{nearest_name(wanted or names[0], known)}. Name it in data.columns={{{role}: <column>}}."
     )
+
+
+def _contradictions(
+    table: Path, rows: pd.DataFrame, id_column: str, label_column: str
+) -> list[Problem]:
+    """Report ids that have several grades; capitals and leading zeros do not matter."""
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for name, label in zip(rows[id_column], rows[label_column], strict=True):
+        labels[_normal(name)].add(str(label).strip())
+    fix = "Remove all rows of the id but one."
+    return [
+        Problem(f"{table.name} {name}", "one grade", " and ".join(sorted(found)), fix)
+        for name, found in labels.items()
+        if len(found) > 1
+    ]
 
 
 def _normal(name: object) -> str:

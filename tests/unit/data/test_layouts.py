@@ -69,6 +69,33 @@ def test_grades_that_are_unknown_are_listed_one_by_one(tmp_path: Path):
         source("brats", tmp_path, grades=table, columns={"label": "WHO"}).listing()
 
 
+def graded(folder: Path, text: str, **changes: object) -> Listing:
+    for number in range(2):
+        write_case(folder, f"BraTS2021_0000{number}")
+    (folder / "grades.csv").write_text(text)
+    return source("brats", folder, grades=folder / "grades.csv", **changes).listing()
+
+
+def test_a_table_that_contradicts_itself_is_not_believed(tmp_path: Path):
+    text = "id,grade\nBraTS2021_00000,HGG\nBraTS2021_0,LGG\nBraTS2021_00001,LGG\n"
+    (problem,) = graded(tmp_path, text).problems
+    assert str(problem) == (
+        "grades.csv brats2021_0: expected one grade, found HGG and LGG. Remove all rows of the id "
+        "but one."
+    )
+
+
+def test_sites_come_with_the_grades(tmp_path: Path):
+    text = "id,grade,site,hospital\nBraTS2021_00000,HGG,A,X\nBraTS2021_00001,LGG,,Y\n"
+    assert [s.site for s in graded(tmp_path, text).subjects] == ["A", None]
+    listing = graded(tmp_path, text, columns={"site": "hospital"})
+    assert [s.site for s in listing.subjects] == ["X", "Y"]
+    with pytest.raises(CohortError, match=r"expected a column clinic, found .*\{site: <column>\}"):
+        graded(tmp_path, text, columns={"site": "clinic"})
+    with pytest.raises(ConfigError, match=r"expected roles .*, got lable \(nearest: label\)"):
+        graded(tmp_path, text, columns={"lable": "grade"})
+
+
 def msd(root: Path) -> Path:
     rows = []
     for number in range(2):
