@@ -94,7 +94,8 @@ def list_brats(
         problems.append(Problem(str(root), "a case in every folder", found, fix, "warning"))
     subjects.sort(key=lambda subject: subject.subject_id)
     promised = edition(subjects[0].subject_id)
-    return Listing(tuple(subjects), tuple(problems), label_values, promised)
+    refused = frozenset(case.case_id for case in cases if case.twice)
+    return Listing(tuple(subjects), tuple(problems), label_values, promised, refused)
 
 
 def edition(case_id: str) -> str:

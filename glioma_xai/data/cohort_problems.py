@@ -3,20 +3,20 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from glioma_xai.data.layout import Listing, repeated_ids
 from glioma_xai.data.preparing import Entry
 from glioma_xai.errors import CohortError
 from glioma_xai.records import SPLITS, Problem, Split, Subject
 
 
-def usable_subjects(subjects: Sequence[Subject], *, graded: bool) -> list[Subject]:
-    """Return the subjects that are worth reading: graded where that matters, each id once."""
-    seen: set[str] = set()
-    usable = []
-    for subject in subjects:
-        if subject.subject_id not in seen and (subject.label is not None or not graded):
-            usable.append(subject)
-        seen.add(subject.subject_id)
-    return usable
+def usable_subjects(listing: Listing, *, graded: bool) -> list[Subject]:
+    """Return the subjects that may be used: graded where that matters, and not refused."""
+    refused = listing.refused | repeated_ids(listing.subjects)
+    return [
+        subject
+        for subject in listing.subjects
+        if subject.subject_id not in refused and (subject.label is not None or not graded)
+    ]
 
 
 def require_no_errors(problems: Sequence[Problem], what: str, *, most: int = 50) -> None:

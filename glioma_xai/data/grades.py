@@ -2,11 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from glioma_xai.data.layout import Listing, class_index, nearest_name
 from glioma_xai.data.user_tables import read_table
@@ -55,7 +53,14 @@ def join_grades(
     site_column = _column(table, known, columns.get("site"), SITE_COLUMNS, needed=False)
     by_id = {_normal(row[id_column]): row for row in rows.to_dict("records")}
     subjects: list[Subject] = []
-    problems = [*listing.problems, *_contradictions(table, rows, id_column, label_column)]
+    contradicted = _contradicted(rows[id_column], rows[label_column])
+    fix = "Remove all rows of the id but one."
+    problems = list(listing.problems)
+    problems += [
+        Problem(f"{table.name} {name}", "one grade", " and ".join(sorted(found)), fix)
+        for name, found in contradicted.items()
+    ]
+    refused = set(listing.refused)
     used: set[str] = set()
     for subject in listing.subjects:
         key = _key(subject, by_id)
@@ -71,9 +76,13 @@ def join_grades(
         if row is not None and key is not None:
             used.add(key)
             site = (site_column and str(row[site_column]).strip()) or site
+        if key in contradicted:
+            refused.add(subject.subject_id)
         subjects.append(replace(subject, label=label, site=site))
     problems += _unused(table, [row[id_column] for key, row in by_id.items() if key not in used])
-    return replace(listing, subjects=tuple(subjects), problems=tuple(problems))
+    return replace(
+        listing, subjects=tuple(subjects), problems=tuple(problems), refused=frozenset(refused)
+    )
 
 
 def with_grade_problems(listing: Listing) -> Listing:
@@ -121,19 +130,12 @@ def _column(
     )
 
 
-def _contradictions(
-    table: Path, rows: pd.DataFrame, id_column: str, label_column: str
-) -> list[Problem]:
-    """Report ids that have several grades; capitals and leading zeros do not matter."""
-    labels: defaultdict[str, set[str]] = defaultdict(set)
-    for name, label in zip(rows[id_column], rows[label_column], strict=True):
-        labels[_normal(name)].add(str(label).strip())
-    fix = "Remove all rows of the id but one."
-    return [
-        Problem(f"{table.name} {name}", "one grade", " and ".join(sorted(found)), fix)
-        for name, found in labels.items()
-        if len(found) > 1
-    ]
+def _contradicted(ids: Iterable[str], labels: Iterable[str]) -> dict[str, set[str]]:
+    """Return the grades of each id that has several."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, label in zip(ids, labels, strict=True):
+        found[_normal(name)].add(str(label).strip())
+    return {name: grades for name, grades in found.items() if len(grades) > 1}
 
 
 def _normal(name: object) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glioma_xai.data.layout import Listing, class_index, require_folder
 from glioma_xai.errors import CohortError
-from glioma_xai.records import Subject
+from glioma_xai.records import Problem, Subject
 
 ENDINGS = (".png", ".tif", ".tiff", ".bmp")
 MASK_ENDING = re.compile(r"[_-](?:mask|seg|segmentation|label)$", re.IGNORECASE)
@@ -71,7 +71,19 @@ def list_images(
             "Set data.root to the folder that holds them."
         )
     subjects.sort(key=lambda subject: subject.subject_id)
-    return Listing(tuple(subjects), ())
+    return Listing(tuple(subjects), _lonely_masks(root, subjects, masks))
+
+
+def _lonely_masks(
+    root: Path, subjects: Sequence[Subject], masks: Mapping[tuple[str, ...], Path]
+) -> tuple[Problem, ...]:
+    """Warn of masks that belong to no image; those of excluded images are not used either."""
+    lonely = sorted(set(masks.values()) - {subject.lesion_mask for subject in subjects})
+    if not lonely:
+        return ()
+    found = f"{len(lonely)} without one, such as {lonely[0]}"
+    fix = "Call masks like their images, as in x_7.png and x_7_mask.png."
+    return (Problem(str(root), "an image for every mask", found, fix, "warning"),)
 
 
 def _find(root: Path) -> tuple[list[Path], dict[tuple[str, ...], Path]]:

@@ -92,16 +92,18 @@ def examine_cohort(
         return Inspection((_as_problem(error),))
     settings = replace(preparation, label_values=listing.label_values)
     cache = PreparedCache(cache_dir / "prepared")
-    usable = usable_subjects(listing.subjects, graded=True)
-    drawn = {subject.subject_id for subject in usable[:: -(-len(usable) // MOST_PICTURES) or 1]}
+    usable = {subject.subject_id for subject in usable_subjects(listing, graded=True)}
+    drawn = set(sorted(usable)[:: -(-len(usable) // MOST_PICTURES) or 1])
     results = in_parallel(
         lambda subject: _examine(subject, settings, cache, draw=subject.subject_id in drawn),
-        usable,
+        listing.subjects,
         workers=workers,
         description="checking subjects",
     )
     problems = [*listing.problems, *(problem for _, found in results for problem in found)]
-    examined = tuple(one for one, _ in results if one is not None)
+    examined = tuple(
+        one for one, _ in results if one is not None and one.entry.subject.subject_id in usable
+    )
     entries = [one.entry for one in examined]
     kept = [entry.subject for entry in entries]
     splits: dict[str, Split] = {}

@@ -1,5 +1,6 @@
 """What a reader finds in a cohort, and the names that published cohorts use."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -30,12 +31,20 @@ class Listing:
         problems: What is wrong with names, tables and files that are absent.
         label_values: Mask value of each part of the tumour; None if that is to be told from masks.
         edition: The scheme in LABEL_SCHEMES that the cohort's ids promise; None if they do not.
+        refused: Ids of subjects that must not be used, because of what ``problems`` says of them.
     """
 
     subjects: tuple[Subject, ...]
     problems: tuple[Problem, ...]
     label_values: Mapping[str, int] | None = None
     edition: str | None = None
+    refused: frozenset[str] = frozenset()
+
+
+def repeated_ids(subjects: Iterable[Subject]) -> frozenset[str]:
+    """Return the ids that several subjects have: nobody knows which of them is meant."""
+    counts = Counter(subject.subject_id for subject in subjects)
+    return frozenset(subject_id for subject_id, count in counts.items() if count > 1)
 
 
 def nifti_stem(path: Path) -> str | None:

@@ -62,6 +62,7 @@ def list_manifest(
     folder = (root or manifest.parent).resolve()
     subjects: list[Subject] = []
     problems: list[Problem] = []
+    refused: set[str] = set()
     counted = "record" if manifest.suffix.lower() == ".json" else "line"
     for number, row in zip(table.index, table.to_dict("records"), strict=True):
         cells = {role: str(row[column]).strip() for role, column in names.items()}
@@ -73,9 +74,11 @@ def list_manifest(
         problems += reader.problems
         if subject is not None:
             subjects.append(subject)
+            if reader.problems:
+                refused.add(subject.subject_id)
     problems += _duplicates(subjects, manifest)
     subjects.sort(key=lambda subject: subject.subject_id)
-    return Listing(tuple(subjects), tuple(problems), label_values)
+    return Listing(tuple(subjects), tuple(problems), label_values, refused=frozenset(refused))
 
 
 def _resolve_columns(

@@ -42,11 +42,16 @@ def list_msd(root: Path, *, exclude: Collection[str] = ()) -> Listing:
         case_id = nifti_stem(path) or path.stem
         if case_id in exclude:
             continue
-        if not path.resolve().is_relative_to(root.resolve()):
-            fix = "Repair dataset.json."
-            problems.append(Problem(case_id, f"a file inside {root}", str(image), fix))
-            continue
         mask = root / label
+        outside = [
+            name
+            for name, file in ((image, path), (label, mask))
+            if not file.resolve().is_relative_to(root.resolve())
+        ]
+        if outside:
+            fix = "Repair dataset.json."
+            problems.append(Problem(case_id, f"files inside {root}", ", ".join(outside), fix))
+            continue
         subjects.append(Subject(case_id, case_id, None, {"image": path}, channels, mask))
     subjects.sort(key=lambda subject: subject.subject_id)
     return Listing(tuple(subjects), tuple(problems), LABEL_SCHEMES["msd"])

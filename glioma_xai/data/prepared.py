@@ -146,7 +146,7 @@ def prepare_cohort(
     """
     listing = with_label_values(source.listing(graded=graded), preparation.region)
     preparation = replace(preparation, label_values=listing.label_values)
-    usable = usable_subjects(listing.subjects, graded=graded)
+    usable = usable_subjects(listing, graded=graded)
     cache = PreparedCache(cache_dir / "prepared")
     entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)
     problems = [*listing.problems, *problems, *window_problems(entries)]

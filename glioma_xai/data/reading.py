@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,10 +11,11 @@ from glioma_xai.data.brats import list_brats
 from glioma_xai.data.cohort import RECIPE, PhantomSettings, write_cohort
 from glioma_xai.data.grades import join_grades, with_grade_problems
 from glioma_xai.data.images import list_images
-from glioma_xai.data.layout import VARIANTS_FOLDER, Listing, nearest_name
+from glioma_xai.data.layout import VARIANTS_FOLDER, Listing, nearest_name, repeated_ids
 from glioma_xai.data.manifest import list_manifest
 from glioma_xai.data.msd import list_msd
 from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.records import Problem, Subject
 
 Reader = Literal["phantom", "brats", "manifest", "msd", "images"]
 READERS: tuple[Reader, ...] = get_args(Reader)
@@ -109,6 +110,8 @@ class CohortSource:
             )
         if self.label_values is not None:
             listing = replace(listing, label_values=self.label_values)
+        problems = (*listing.problems, *_repeated(listing.subjects), *_unmasked(listing.subjects))
+        listing = replace(listing, problems=problems)
         return with_grade_problems(listing) if graded else listing
 
     def variants(self) -> tuple[str, ...]:
@@ -127,7 +130,7 @@ class CohortSource:
             raise CohortError(
                 f"a cohort read from a manifest has no variants, got {variant}. Leave it out."
             )
-        return list_manifest(
+        listing = list_manifest(
             self.manifest,
             root=self.root,
             columns=self.columns,
@@ -139,6 +142,28 @@ class CohortSource:
             exclude=self.exclude,
             graded=graded,
         )
+        return replace(listing, problems=(*listing.problems, *_unmasked(listing.subjects)))
+
+
+def _repeated(subjects: Sequence[Subject]) -> list[Problem]:
+    """Report ids that several files have."""
+    problems = []
+    for subject_id in sorted(repeated_ids(subjects)):
+        files = [next(iter(s.images.values())) for s in subjects if s.subject_id == subject_id]
+        found = f"{len(files)}, {' and '.join(str(path) for path in files[:2])}"
+        fix = "Rename or remove all but one."
+        problems.append(Problem(subject_id, "one subject of this id", found, fix))
+    return problems
+
+
+def _unmasked(subjects: Sequence[Subject]) -> list[Problem]:
+    """Warn of subjects without a mask where others have one."""
+    bare = [subject.subject_id for subject in subjects if subject.lesion_mask is None]
+    if not bare or len(bare) == len(subjects):
+        return []
+    found = f"none for {len(bare)} of {len(subjects)}, such as {bare[0]}"
+    fix = "They are used for classification only."
+    return [Problem("the cohort", "a mask for every subject", found, fix, "warning")]
 
 
 def ensure_phantom(

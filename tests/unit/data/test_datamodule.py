@@ -136,6 +136,27 @@ def test_skipping_and_excluding(settings, brats_root: Path):
     pd.testing.assert_frame_equal(skipping.table, excluding.table)
 
 
+def test_skipping_leaves_out_what_the_problems_name(settings, tmp_path: Path, brats_root: Path):
+    """Rows and cases that are ambiguous are not used while the report says they are left out."""
+    case = brats_root / "HGG" / "Brats18_CBICA_001_1"
+    save(case / f"{case.name}_t2.nii", case_arrays(77)["t2"])  # beside its t2.nii.gz
+    write_case(brats_root / "LGG", "Brats18_CBICA_003_1", seed=303)  # there is one in HGG
+    skipping = GliomaDataModule(**settings(on_error="skip"))
+    assert {p.where for p in skipping.left_out} == {"Brats18_CBICA_001_1", "Brats18_CBICA_003_1"}
+    assert skipping.table["patient_id"].nunique() == 10
+    rows = "".join(
+        f"{s.subject_id},{s.images['t2']},{'LGG' if s.label == 0 else 'HGG'},"
+        f"{'tset' if n == 0 else ''}\n"
+        for n, s in enumerate(entry.subject for entry in skipping.cohort.entries)
+    )
+    (tmp_path / "m.csv").write_text("patient,t2,label,split\n" + rows)
+    changes = {"reader": "manifest", "root": None, "manifest": str(tmp_path / "m.csv")}
+    data = GliomaDataModule(**settings(**changes, modalities=["t2"], on_error="skip"))
+    (problem,) = data.left_out
+    assert problem.found == "tset"
+    assert len(data.cohort.entries) == 9
+
+
 def test_splits_are_written_and_read_back(settings, tmp_path: Path):
     data = GliomaDataModule(**settings())
     data.write_splits(tmp_path / "run" / "splits.csv")

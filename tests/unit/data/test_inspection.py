@@ -151,7 +151,9 @@ def test_every_problem_of_one_cohort_at_once(settings, brats_root: Path):
     write_case(brats_root / "LGG", "Brats18_CBICA_062_1", seed=62, t2=nan)
     empty = np.zeros_like(seg)
     write_case(brats_root / "LGG", "Brats18_CBICA_063_1", seed=63, seg=empty)
+    write_case(brats_root, "Brats18_CBICA_064_1", seed=64, t2=None)  # without a grade, too
     problems = GliomaDataModule(**settings()).inspect().problems
     errors = [problem for problem in problems if problem.severity == "error"]
-    assert [re.search(r"06\d", error.where).group() for error in errors] == ["060", "061", "062"]
-    assert problems[3].found == "an empty mask"
+    found = [re.search(r"06\d", error.where).group() for error in errors]
+    assert found == ["064", "060", "061", "062", "064"]
+    assert problems[5].found == "an empty mask"

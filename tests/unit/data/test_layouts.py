@@ -1,6 +1,7 @@
 """UCSF-PDGM, BraTS 2021, the Decathlon and folders of images, with grades from a table."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,31 @@ def test_a_folder_a_class_with_a_folder_of_masks(tmp_path: Path):
     (tmp_path / "none").mkdir()
     with pytest.raises(CohortError, match=r"expected images \(\.png, \.tif.*found none\. Set"):
         source("images", tmp_path / "none").listing()
+
+
+def test_images_of_one_name_and_masks_of_none_are_told(tmp_path: Path):
+    picture(tmp_path / "HGG" / "A_3.png")
+    picture(tmp_path / "LGG" / "A_3.png")
+    picture(tmp_path / "LGG" / "B_3.png")
+    picture(tmp_path / "LGG" / "B_3_mask.png", True)
+    picture(tmp_path / "LGG" / "C_3_mask.png", True)
+    texts = [str(problem) for problem in source("images", tmp_path).listing().problems]
+    assert len(texts) == 3
+    assert re.search(r"an image for every mask, found 1 without one, such as .*C_3_mask", texts[0])
+    assert re.search(
+        r"^A_3: expected one subject of this id, found 2, .*HGG/A_3.* and .*L", texts[1]
+    )
+    assert "expected a mask for every subject, found none for 2 of 3, such as A_3" in texts[2]
+
+
+def test_no_file_of_the_decathlon_lies_outside(tmp_path: Path):
+    description = msd(tmp_path) / "dataset.json"
+    description.write_text(description.read_text().replace("./labelsTr/BRATS_001", "../BRATS_001"))
+    listing = source("msd", tmp_path).listing(graded=False)
+    assert [subject.subject_id for subject in listing.subjects] == ["BRATS_000"]
+    assert str(listing.problems[0]).startswith(
+        f"BRATS_001: expected files inside {tmp_path}, found"
+    )
 
 
 def labelled(folder: Path, values: tuple[int, ...], edition: str | None = None) -> Listing:
