@@ -15,7 +15,14 @@ from glioma_xai.data.labels import Region
 from glioma_xai.data.loading import Sampling
 from glioma_xai.data.prepared import Division, PreparedCohort
 from glioma_xai.data.reading import CohortSource, Reader
-from glioma_xai.data.settings import axis_values, fill, require_choice
+from glioma_xai.data.settings import (
+    axis_values,
+    fill,
+    require_at_least,
+    require_choice,
+    require_names,
+    require_used,
+)
 from glioma_xai.data.slices import SliceSelection
 from glioma_xai.data.split_settings import SplitSettings
 from glioma_xai.data.transforms import Preparation
@@ -133,10 +140,22 @@ class DataArguments(pl.LightningDataModule):
             raise ConfigError(
                 f"data.mask_share must be a share in [0, 1], got {mask_share}. 1 uses every mask."
             )
-        if prepare_workers is not None and prepare_workers < 1:
+        require_at_least("prepare_workers", prepare_workers, 1)
+        require_at_least("batch_size", batch_size, 1)
+        require_at_least("num_workers", num_workers, 0)
+        require_at_least("neighbours", neighbours, 0)
+        require_at_least("jitter", jitter, 0)
+        require_names("classes", classes, 2)
+        require_names("modalities", modalities, 1)
+        require_names("exclude", exclude, 0)
+        require_names("test_sites", test_sites, 0)
+        named = {"manifest": manifest, "shortcut": None if shortcut == "none" else shortcut}
+        require_used(reader, named, {"manifest": "manifest", "shortcut": "phantom"})
+        if (reader == "manifest" and grades) or (reader != "manifest" and columns and not grades):
             raise ConfigError(
-                f"data.prepare_workers must be 1 or more, got {prepare_workers}. "
-                "null takes every core."
+                "data.columns names columns of data.manifest or data.grades: expected one of them, "
+                f"got data={reader}, columns={dict(columns or {})}, grades={grades}. A manifest "
+                "holds its grades itself."
             )
         self.classes = tuple(classes)
         self.modalities = tuple(modalities)

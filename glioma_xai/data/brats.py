@@ -71,30 +71,30 @@ def list_brats(
     """
     require_folder(root)
     cases, tables, others = _find_cases(root)
-    cases = [c for c in cases if not {c.case_id, patient_of(c.case_id)} & set(exclude)]
-    if not cases:
-        raise CohortError(
-            f"{root}: expected folders like Brats18_CBICA_AAB_1 with a NIfTI file a modality, "
-            "found none. Set data.root to the cohort's folder, or describe it in a manifest."
-        )
     mapping = read_mapping(tables)
     subjects: list[Subject] = []
     problems: list[Problem] = []
     grades: dict[str, str | None] = {}
+    kept: list[_Case] = []
     for case in cases:
         grade = _grade(case, root, mapping)
-        grades[case.case_id] = grade
-        subjects.append(_subject(case, _class_of(grade, classes, label_map), mapping))
+        subject = _subject(case, _class_of(grade, classes, label_map), mapping)
+        names = {case.case_id, patient_of(case.case_id), subject.patient_id}
+        if not names & set(exclude):
+            kept.append(case)
+            grades[case.case_id] = grade
+            subjects.append(subject)
+    if not subjects:
+        raise CohortError(
+            f"{root}: expected folders like Brats18_CBICA_AAB_1 with a NIfTI file a modality, "
+            "found none. Set data.root to the cohort's folder, or describe it in a manifest."
+        )
     if graded:
         problems += _grade_problems(root, grades, classes, label_map)
-    problems += _file_problems(cases)
-    if others:
-        found = f"other volumes in {len(others)} folders, such as {others[0]}"
-        fix = "Call files like their folder, as in A/A_t1.nii.gz, if these are cases."
-        problems.append(Problem(str(root), "a case in every folder", found, fix, "warning"))
+    problems += _file_problems(kept) + _other_volumes(root, others)
     subjects.sort(key=lambda subject: subject.subject_id)
     promised = edition(subjects[0].subject_id)
-    refused = frozenset(case.case_id for case in cases if case.twice)
+    refused = frozenset(case.case_id for case in kept if case.twice)
     return Listing(tuple(subjects), tuple(problems), label_values, promised, refused)
 
 
@@ -216,6 +216,14 @@ def _grade_problems(
         for case_id, grade in grades.items()
         if grade not in known
     ]
+
+
+def _other_volumes(root: Path, folders: Sequence[Path]) -> list[Problem]:
+    if not folders:
+        return []
+    found = f"other volumes in {len(folders)} folders, such as {folders[0]}"
+    fix = "Call files like their folder, as in A/A_t1.nii.gz, if these are cases."
+    return [Problem(str(root), "a case in every folder", found, fix, "warning")]
 
 
 def _file_problems(cases: Sequence[_Case]) -> list[Problem]:

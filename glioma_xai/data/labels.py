@@ -48,6 +48,12 @@ def region_values(label_values: Mapping[str, int] | None, region: str) -> frozen
             f"data.label_values must name parts of the tumour ({', '.join(PARTS)}), "
             f"got {', '.join(unknown)}. Rename or remove them."
         )
+    wrong = [part for part, value in label_values.items() if value < 1]
+    if wrong:
+        raise ConfigError(
+            f"data.label_values must be whole numbers above 0, which is background, got "
+            f"{label_values[wrong[0]]} for {wrong[0]}. Leave out parts that the masks do not show."
+        )
     values = frozenset(label_values[part] for part in REGIONS[region] if part in label_values)
     if not values:
         raise ConfigError(

@@ -62,6 +62,8 @@ class CohortSource:
     def listing(self, *, variant: str | None = None, graded: bool = True) -> Listing:
         """Return the subjects, or those of a variant: the same with the shortcut changed.
 
+        Ids to exclude that nobody has are a problem.
+
         Args:
             variant: Name of a variant; None for the cohort itself.
             graded: False asks for no grades.
@@ -70,6 +72,25 @@ class CohortSource:
             CohortError: If the cohort or the variant is not there.
             ConfigError: If a setting that the reader needs is missing.
         """
+        listing = self._listing(variant, graded)
+        if not self.exclude:
+            return listing
+        everybody = replace(self, exclude=())._listing(variant, graded).subjects
+        known = {name for s in everybody for name in (s.subject_id, s.patient_id)}
+        fix = "Correct data.exclude."
+        return replace(
+            listing,
+            problems=(
+                *listing.problems,
+                *(
+                    Problem("data.exclude", "ids of the cohort", f"{name}{near}", fix, "warning")
+                    for name in sorted(set(self.exclude) - known)
+                    for near in [nearest_name(name, known)]
+                ),
+            ),
+        )
+
+    def _listing(self, variant: str | None, graded: bool) -> Listing:
         if self.reader == "manifest":
             return self._manifest_listing(variant, graded)
         if self.root is None:

@@ -18,6 +18,39 @@ def require_choice(name: str, value: object, known: Collection[object]) -> None:
         raise ConfigError(f"data.{name} must be one of {listed}, got {value}. Choose one of them.")
 
 
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Raise a ConfigError if ``data.<name>`` is a number below the least that means something."""
+    if value is not None and value < least:
+        raise ConfigError(f"data.{name} must be {least} or more, got {value}. Raise it.")
+
+
+def require_names(name: str, values: Sequence[str], least: int) -> None:
+    """Raise a ConfigError unless ``data.<name>`` is a list of so many different names."""
+    lowered = [str(value).casefold() for value in values]
+    if isinstance(values, str) or len(values) < least or len(set(lowered)) < len(values):
+        shown = values if isinstance(values, str) else f"[{', '.join(map(str, values))}]"
+        raise ConfigError(
+            f"data.{name} must be a list of {least} or more different names, got {shown}. "
+            f"Write data.{name}=[a,b]."
+        )
+
+
+def require_used(reader: str, given: Mapping[str, object], used_by: Mapping[str, str]) -> None:
+    """Raise a ConfigError for a setting that this reader would pass over.
+
+    Args:
+        reader: The reader.
+        given: Setting to value; an empty one is not set.
+        used_by: Setting to the reader that alone uses it.
+    """
+    for name, owner in used_by.items():
+        if given[name] and reader != owner:
+            raise ConfigError(
+                f"data.{name} is used with data={owner} only, got {given[name]} with "
+                f"data={reader}. Remove it or choose data={owner}."
+            )
+
+
 def fill(kind: Callable[..., Settings], given: Mapping[str, object], *, group: str) -> Settings:
     """Return a settings object from a mapping of its fields.
 

@@ -60,6 +60,8 @@ def test_scans_of_one_tcga_patient_stay_together(tmp_path: Path):
     (tmp_path / "name_mapping.csv").write_text(head + rows)
     patients = [s.patient_id for s in list_brats(tmp_path, classes=CLASSES).subjects]
     assert patients == ["TCGA-02-0001", "TCGA-02-0001", "BraTS20_Training_003"]
+    (other,) = list_brats(tmp_path, classes=CLASSES, exclude=["TCGA-02-0001"]).subjects
+    assert other.subject_id == "BraTS20_Training_003"
 
 
 MAPPING = "Grade,BraTS_2020_subject_ID\n"

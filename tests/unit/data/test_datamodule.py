@@ -259,6 +259,49 @@ def test_wrong_settings(settings, changes, message):
         GliomaDataModule(**settings(**changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size must be 1 or more, got 0\. Raise it"),
+        ({"num_workers": -1}, r"data\.num_workers must be 0 or more, got -1"),
+        ({"jitter": -2}, r"data\.jitter must be 0 or more, got -2"),
+        ({"neighbours": -1}, r"data\.neighbours must be 0 or more, got -1"),
+        ({"prepare_workers": 0}, r"data\.prepare_workers must be 1 or more, got 0"),
+        (
+            {"classes": ["HGG"]},
+            r"data\.classes must be a list of 2 or more different names, got \[",
+        ),
+        ({"classes": ["HGG", "hgg"]}, r"data\.classes must be a list of 2 or more different names"),
+        ({"modalities": []}, r"data\.modalities must be a list of 1 or more different names, got"),
+        ({"modalities": ["t1", "t1"]}, r"data\.modalities must be .* got \[t1, t1\]\. Write data"),
+        ({"exclude": "P1"}, r"data\.exclude must be a list .* got P1\. Write data\.exclude=\[a,b"),
+        (
+            {"label_values": {"necrosis": 0}},
+            r"must be whole numbers above 0, .* got 0 for necrosis",
+        ),
+        (
+            {"shortcut": "annotation"},
+            r"data\.shortcut is used with data=phantom only, got annotati",
+        ),
+        ({"manifest": "m.csv"}, r"data\.manifest is used with data=manifest only, got m\.csv with"),
+        ({"columns": {"label": "x"}}, r"data\.columns names columns .* got data=brats, columns="),
+        ({"reader": "manifest", "grades": "g.csv"}, r"got data=manifest, .* A manifest holds its"),
+    ],
+)
+def test_settings_that_mean_nothing_or_have_no_effect(settings, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        GliomaDataModule(**settings(**changes)).setup()
+
+
+def test_an_id_to_exclude_that_nobody_has(settings):
+    data = GliomaDataModule(**settings(exclude=["Brats18_CBICA_001", "Brats18_CBIC_003_1"]))
+    (problem,) = data.inspect().problems
+    assert str(problem) == (
+        "data.exclude: expected ids of the cohort, found Brats18_CBIC_003_1 (nearest: "
+        "Brats18_CBICA_003_1). Correct data.exclude."
+    )
+
+
 def test_missing_settings_and_sizes(settings, brats_root: Path):
     with pytest.raises(ConfigError, match=r"data=brats needs data\.root, got null"):
         GliomaDataModule(**settings(root=None)).setup()
