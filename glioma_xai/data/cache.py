@@ -18,7 +18,7 @@ from glioma_xai.records import Subject
 if TYPE_CHECKING:  # processes that only read entries need not load what makes them
     from glioma_xai.data.transforms import Geometry, Prepared
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the code prepares subjects differently, so that older entries are made anew."""
 UNFINISHED = ".unfinished_"
 LEFTOVER_SECONDS = 3600
@@ -73,10 +73,17 @@ class PreparedCache:
                     path.unlink()
 
     def geometry(self, key: str) -> "Geometry | None":
-        """Return an entry's geometry, or None if there is no complete entry."""
+        """Return an entry's geometry, or None if there is no complete entry.
+
+        One that was damaged afterwards, as by a disk that was full, is none either.
+        """
         if not self._arrays(key).is_file():
             return None
-        return cast("Geometry", json.loads(self._geometry(key).read_text()))
+        try:
+            self.samples(key)
+            return cast("Geometry", json.loads(self._geometry(key).read_text()))
+        except (OSError, ValueError, EOFError):
+            return None
 
     def samples(self, key: str) -> NDArray[np.float16]:
         """Return an entry's arrays (N, C + 3, *spatial), mapped from disk and read on demand."""

@@ -194,7 +194,8 @@ def _normalised_stack(
     picked, count = [], brain.shape[2]
     groups: list[slice | NDArray[np.intp]] = [slice(None)]
     if preparation.spatial_dims == 2:
-        area = (lesion if lesion.any() else brain).sum(axis=(0, 1))
+        shown = [part for part in (lesion, tumour) if part is not None and part.any()]
+        area = (shown[0] if shown else brain).sum(axis=(0, 1))
         picked = select_slices(area, preparation.slices)
         reach = range(-preparation.neighbours, preparation.neighbours + 1)
         groups = [np.clip(np.array(picked) + step, 0, count - 1) for step in reach]

@@ -72,6 +72,20 @@ def test_an_entry_without_arrays_is_no_entry(subjects, tmp_path: Path):
     assert cache.geometry(entry.key) is None
 
 
+@pytest.mark.parametrize(
+    ("ending", "length"), [("npy", 0), ("npy", 90), ("npy", 2000), ("json", 9)]
+)
+def test_a_damaged_entry_is_made_again(subjects, tmp_path: Path, ending: str, length: int):
+    cache = PreparedCache(tmp_path / "cache")
+    (entry,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
+    whole = np.array(cache.samples(entry.key))
+    (path,) = cache.folder.rglob(f"*.{ending}")
+    path.write_bytes(path.read_bytes()[:length])
+    (again,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
+    assert again == entry
+    np.testing.assert_array_equal(cache.samples(again.key), whole)
+
+
 def _peak(subjects, folder: Path, workers: int) -> int:
     tracemalloc.start()
     prepare_subjects(subjects, SETTINGS, PreparedCache(folder), workers=workers)

@@ -75,6 +75,16 @@ def test_regions(region: str, values: tuple[int, ...]):
     np.testing.assert_array_equal(prepared.samples[0, 2], expected[..., k])
 
 
+def test_slices_show_the_tumour_even_where_it_lacks_the_region():
+    """Else one could tell who has enhancing tumour by the level of the slice."""
+    labels = np.where(case_arrays()["seg"] > 0, 2, 0).astype(np.float32)  # oedema alone
+    labels[..., 4] = 0  # largest in slice 3, where the brain is as large as anywhere
+    subject = loaded(labels=labels)
+    prepared = prepare(subject, changed(PLAIN, region="enhancing_tumour"))
+    assert prepared.geometry["slices"] == prepare(subject, PLAIN).geometry["slices"] == [2, 3]
+    assert (prepared.samples[:, -2] == UNKNOWN).all()
+
+
 def test_twice_the_spacing_is_the_mean_of_four_pixels():
     prepared = prepare(loaded(), changed(PLAIN, spacing_mm=(2.0, 2.0)))
     k = prepared.geometry["slices"][0]
