@@ -8,6 +8,9 @@ from glioma_xai.data.preparing import Entry
 from glioma_xai.errors import CohortError
 from glioma_xai.records import SPLITS, Problem, Split, Subject
 
+MOST_OUTSIDE = 0.2
+"""Largest share of a mask that may lie outside of the brain without a warning."""
+
 
 def usable_subjects(listing: Listing, *, graded: bool) -> list[Subject]:
     """Return the subjects that may be used: graded where that matters, and not refused."""
@@ -69,6 +72,20 @@ def _whose(
         words.append(" and ".join(s for s in SPLITS if s in {splits.get(p) for p in patients}))
     count = f"{len(patients)} patient{'s' if len(patients) > 1 else ''}"
     return f"{count} ({', '.join(word for word in words if word)})" if any(words) else count
+
+
+def misplaced_masks(outside: Mapping[str, float]) -> list[Problem]:
+    """Warn of masks that do not lie on the brain.
+
+    Args:
+        outside: Share of each subject's mask that lies outside of the brain.
+    """
+    fix = "Look at it: it may be turned, shifted, or another subject's."
+    return [
+        Problem(subject_id, "a mask on the brain", f"{share:.0%} of it outside", fix, "warning")
+        for subject_id, share in outside.items()
+        if share > MOST_OUTSIDE
+    ]
 
 
 def window_problems(entries: Sequence[Entry]) -> list[Problem]:

@@ -35,6 +35,7 @@ class Traits:
         categories: Name of a trait to its value: site, file type, orientation, size, spacing.
         levels: 1st, 50th, 90th and 99th percentile of each modality in the brain beside the tumour.
         identical: Modalities that hold the same values, as in ``t1 = flair``; empty if none do.
+        mask_outside: Share of the mask that lies outside of the brain; 0 without a mask.
     """
 
     subject_id: str
@@ -43,6 +44,7 @@ class Traits:
     categories: Mapping[str, str]
     levels: Mapping[str, tuple[float, ...]]
     identical: tuple[str, ...]
+    mask_outside: float = 0.0
 
 
 def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]) -> Traits:
@@ -63,21 +65,25 @@ def traits_of(subject: Subject, loaded: LoadedSubject, modalities: Sequence[str]
         for i, j in pairs
         if np.array_equal(loaded.image[i], loaded.image[j])
     )
+    brain = find_foreground(loaded.image).brain
+    masked = np.zeros_like(brain) if loaded.labels is None else loaded.labels != 0
     return Traits(
         subject.subject_id,
         subject.patient_id,
         -1 if subject.label is None else subject.label,
         categories,
-        dict(zip(modalities, _levels(loaded), strict=True)),
+        dict(zip(modalities, _levels(loaded.image, brain, masked), strict=True)),
         identical,
+        float((masked & ~brain).sum() / max(int(masked.sum()), 1)),
     )
 
 
-def _levels(loaded: LoadedSubject) -> list[tuple[float, ...]]:
+def _levels(
+    image: NDArray[np.float32], brain: NDArray[np.bool_], masked: NDArray[np.bool_]
+) -> list[tuple[float, ...]]:
     """Return percentiles of each modality in the brain beside the tumour."""
-    brain = find_foreground(loaded.image).brain
-    healthy = brain if loaded.labels is None else brain & (loaded.labels == 0)
-    inside = loaded.image[:, healthy if healthy.any() else brain]  # C voxels
+    healthy = brain & ~masked
+    inside = image[:, healthy if healthy.any() else brain]  # C voxels
     return [tuple(np.percentile(channel, PERCENTILES).tolist()) for channel in inside]
 
 

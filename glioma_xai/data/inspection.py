@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glioma_xai.data.cache import PreparedCache
 from glioma_xai.data.cohort_problems import (
     duplicate_problems,
+    misplaced_masks,
     usable_subjects,
     window_problems,
 )
@@ -86,10 +87,17 @@ def examine_cohort(
         cache_dir: Prepared subjects go to its folder ``prepared``.
         workers: Subjects read at a time; None takes every core.
     """
+    problems: list[Problem] = []
     try:
-        listing = with_label_values(source.listing(), preparation.region)
+        listing = source.listing()
     except (CohortError, ConfigError) as error:
         return Inspection((_as_problem(error),))
+    try:
+        listing = with_label_values(listing, preparation.region)
+    except (CohortError, ConfigError) as error:  # whatever else is wrong is found without masks
+        problems.append(_as_problem(error))
+        bare = tuple(replace(subject, lesion_mask=None) for subject in listing.subjects)
+        listing = replace(listing, subjects=bare)
     settings = replace(preparation, label_values=listing.label_values)
     cache = PreparedCache(cache_dir / "prepared")
     usable = {subject.subject_id for subject in usable_subjects(listing, graded=True)}
@@ -100,7 +108,7 @@ def examine_cohort(
         workers=workers,
         description="checking subjects",
     )
-    problems = [*listing.problems, *(problem for _, found in results for problem in found)]
+    problems += [*listing.problems, *(problem for _, found in results for problem in found)]
     examined = tuple(
         one for one, _ in results if one is not None and one.entry.subject.subject_id in usable
     )
@@ -114,6 +122,9 @@ def examine_cohort(
     problems += duplicate_problems(entries, source.classes, splits)
     problems += _loss_problems(listing.subjects, kept, source.classes)
     problems += window_problems(entries)
+    problems += misplaced_masks(
+        {one.traits.subject_id: one.traits.mask_outside for one in examined}
+    )
     problems += visible_shortcuts([one.traits for one in examined], source.classes)
     problems.sort(key=lambda problem: problem.severity != "error")
     return Inspection(tuple(problems), examined, source.classes, source.modalities, splits)

@@ -12,6 +12,8 @@ from PIL import Image
 from glioma_xai.data.inspection import Examined, Inspection
 from glioma_xai.data.overview import composition, intensities
 
+GAP = 2
+"""White pixels between modalities."""
 _RED, _BLUE = (255, 70, 70), (70, 130, 255)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
@@ -46,6 +48,7 @@ def inspection_page(inspection: Inspection, *, title: str) -> str:
         if inspection.examined
     )
     shown = [one for one in inspection.examined if one.picture is not None]
+    shown.sort(key=lambda one: (one.traits.patient_id, one.entry.subject.slice_index or 0))
     width = 8 * len(inspection.modalities)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
@@ -96,8 +99,8 @@ def _drawn(picture: NDArray[np.float16]) -> NDArray[np.uint8]:
         if number == 0:
             colour[_outline(brain)] = _BLUE
         colour[_outline(lesion)] = _RED
-        panels.append(colour.transpose(1, 0, 2)[::-1, ::-1])
-    return np.concatenate(panels, axis=1).astype(np.uint8)
+        panels += [colour.transpose(1, 0, 2)[::-1, ::-1], np.full((grey.shape[1], GAP, 3), 255)]
+    return np.concatenate(panels[:-1], axis=1).astype(np.uint8)
 
 
 def _outline(region: NDArray[np.bool_]) -> NDArray[np.bool_]:

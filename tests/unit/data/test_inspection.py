@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
 from glioma_xai.data.volumes import LoadedSubject
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Problem, Subject
-from tests.unit.data.small_cohorts import SHAPE, brain_of, case_arrays, write_case
+from tests.unit.data.small_cohorts import LPS, SHAPE, brain_of, case_arrays, write_case
 
 CLASSES = ("LGG", "HGG")
 
@@ -81,6 +82,25 @@ def test_a_bright_tumour_is_no_shortcut():
         "size": "20 x 24 x 6",
         "spacing in mm": "1 x 1 x 1",
     }
+
+
+def test_a_mask_beside_the_brain_is_named(settings, brats_root: Path):
+    seg = np.roll(case_arrays(51)["seg"], 8, axis=1)  # off centre, half of it in the air
+    write_case(brats_root / "HGG", "Brats18_CBICA_051_1", seed=51, seg=seg)
+    share = float((seg[~brain_of()] > 0).sum() / (seg > 0).sum())
+    (problem,) = GliomaDataModule(**settings()).inspect().problems
+    assert problem.where == "Brats18_CBICA_051_1"
+    assert problem.found == f"{share:.0%} of it outside"
+    assert problem.severity == "warning"
+
+
+def test_masks_without_a_scheme_do_not_hide_other_problems(settings, brats_root: Path):
+    for path in brats_root.rglob("*_seg.nii.gz"):
+        nib.save(nib.Nifti1Image(2 * nib.load(path).get_fdata(), LPS), path)
+    write_case(brats_root / "HGG", "Brats18_CBICA_052_1", t2=None)
+    first, second = GliomaDataModule(**settings()).inspect().errors
+    assert str(first).startswith("mask values must be those of a published scheme")
+    assert second.where == "Brats18_CBICA_052_1"
 
 
 def test_slices_of_a_patient_count_once():
