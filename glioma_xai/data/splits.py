@@ -27,8 +27,10 @@ def split_patients(
         return dict.fromkeys(sorted(classes_of), "test")
     prescribed = prescribed_splits(subjects)
     if settings.test_sites:
+        _require_untested(prescribed, "data.test_sites tests the patients of these sites alone")
         prescribed |= _tested_by_site(sites, settings.test_sites)
     folds = _prescribed_folds(subjects)
+    _require_known_fold({p: fold for p, fold in folds.items() if p not in prescribed}, settings)
     tests_folds = settings.fold_split == "test"
     if tests_folds:
         _require_foldable(prescribed, folds, settings)
@@ -86,15 +88,29 @@ def _held_out(
 def _require_foldable(
     prescribed: Mapping[str, Split], folds: Mapping[str, int], settings: SplitSettings
 ) -> None:
-    if "test" in prescribed.values():
-        raise CohortError(
-            "data.fold_split=test tests every patient in one fold: expected no prescribed test "
-            "patients, found some. Leave out data.test_sites and the cohort's split column, or "
-            "set data.fold_split=validation."
-        )
+    _require_untested(prescribed, "data.fold_split=test tests every patient in one fold")
     if settings.folds is None and not folds:
         raise CohortError(
             "data.fold_split=test needs folds: expected data.folds, found null. Set data.folds=5."
+        )
+
+
+def _require_untested(prescribed: Mapping[str, Split], why: str) -> None:
+    if "test" in prescribed.values():
+        raise CohortError(
+            f"{why}: expected no other test patients, found some. Leave out one of "
+            "data.test_sites, data.fold_split=test and the cohort's split column."
+        )
+
+
+def _require_known_fold(folds: Mapping[str, int], settings: SplitSettings) -> None:
+    """Refuse a fold that no patient is in, or that there are no folds for."""
+    known = sorted(set(folds.values())) or list(range(settings.folds or 1))
+    if settings.fold not in known:
+        listed = ", ".join(str(fold) for fold in known)
+        raise CohortError(
+            f"data.fold must be one of {listed}, found {settings.fold}. Set it to one of them"
+            f"{'' if folds or settings.folds else ', or set data.folds'}."
         )
 
 
@@ -204,5 +220,6 @@ def _require_two_classes(classes_of: Mapping[str, int], classes: Sequence[str]) 
         absent = [name for name in classes if name not in present]
         raise CohortError(
             f"the cohort must have patients of {', '.join(classes)}, found none of "
-            f"{', '.join(absent)}. Add them, or name in data.classes the classes that are there."
+            f"{', '.join(absent)}. Add them, name in data.classes the classes that are there, or "
+            "test the cohort without training: data.test_share=1."
         )

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_folds_that_are_tested_need_folds_and_no_other_test():
     with pytest.raises(CohortError, match=r"expected data\.folds, found null"):
         split_patients(subjects, CLASSES, SplitSettings(fold_split="test"))
     sites = SplitSettings(folds=5, fold_split="test", test_sites=("S0",))
-    with pytest.raises(CohortError, match="expected no prescribed test"):
+    with pytest.raises(CohortError, match="expected no other test"):
         split_patients(subjects, CLASSES, sites)
 
 
@@ -187,6 +188,43 @@ def test_a_wrong_splits_file_is_refused(tmp_path: Path, text: str, message: str)
     path.write_text("patient,split\n" + text)
     with pytest.raises(CohortError, match=message):
         read_splits(path, ["A", "B"])
+
+
+def test_a_splits_file_may_name_who_is_left_out(tmp_path: Path):
+    (tmp_path / "splits.csv").write_text("patient,split\nA,train\nB,test\nC,test\n")
+    assert read_splits(tmp_path / "splits.csv", ["A", "B"], also=["C"]) == {
+        "A": "train",
+        "B": "test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fold", "folds", "column", "message"),
+    [
+        (2, None, (), r"data\.fold must be one of 0, found 2\. Set it .*, or set data\.folds\."),
+        (
+            0,
+            None,
+            (1, 2, 3),
+            r"data\.fold must be one of 1, 2, 3, found 0\. Set it to one of them\.",
+        ),
+    ],
+)
+def test_a_fold_that_is_not_there(fold, folds, column, message):
+    subjects = [
+        replace(s, fold=column[n % len(column)] if column else None) for n, s in enumerate(cohort())
+    ]
+    with pytest.raises(CohortError, match=message):
+        split_patients(subjects, CLASSES, SplitSettings(folds=folds, fold=fold))
+
+
+def test_sites_and_a_column_cannot_both_say_who_is_tested():
+    subjects = [
+        Subject(f"P{n}", f"P{n}", n % 2, {}, site=f"S{n % 3}", split="test" if n < 4 else None)
+        for n in range(30)
+    ]
+    with pytest.raises(CohortError, match=r"expected no other test patients, found some\. Leave"):
+        split_patients(subjects, CLASSES, SplitSettings(test_sites=("S1",)))
 
 
 def test_a_splits_file_must_be_one(tmp_path: Path):
