@@ -74,6 +74,22 @@ def _whose(
     return f"{count} ({', '.join(word for word in words if word)})" if any(words) else count
 
 
+def class_problems(subjects: Sequence[Subject], classes: Sequence[str]) -> list[Problem]:
+    """Warn of patients whose scans are of several classes."""
+    labels: defaultdict[str, set[int]] = defaultdict(set)
+    for subject in subjects:
+        if subject.label is not None:
+            labels[subject.patient_id].add(subject.label)
+    fix = "Correct the grade, unless the tumour changed; splits go by the highest."
+    return [
+        Problem(
+            patient, "one class", " and ".join(classes[i] for i in sorted(found)), fix, "warning"
+        )
+        for patient, found in labels.items()
+        if len(found) > 1
+    ]
+
+
 def misplaced_masks(outside: Mapping[str, float]) -> list[Problem]:
     """Warn of masks that do not lie on the brain.
 

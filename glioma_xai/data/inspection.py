@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from glioma_xai.data.cache import PreparedCache
 from glioma_xai.data.cohort_problems import (
+    class_problems,
     duplicate_problems,
     misplaced_masks,
     usable_subjects,
@@ -116,11 +117,12 @@ def examine_cohort(
     kept = [entry.subject for entry in entries]
     splits: dict[str, Split] = {}
     try:
-        splits = splits_of(kept, source.classes, division)
+        splits = splits_of(kept, source.classes, division, listing=listing, exclude=source.exclude)
     except CohortError as error:
         problems.append(_as_problem(error))
     problems += duplicate_problems(entries, source.classes, splits)
     problems += _loss_problems(listing.subjects, kept, source.classes)
+    problems += class_problems(listing.subjects, source.classes)
     problems += window_problems(entries)
     problems += misplaced_masks(
         {one.traits.subject_id: one.traits.mask_outside for one in examined}

@@ -1,11 +1,12 @@
 """A cohort that has been listed, checked, prepared and split."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from glioma_xai.data.brats import patient_of
 from glioma_xai.data.cache import PreparedCache
 from glioma_xai.data.cohort_problems import (
     duplicate_problems,
@@ -13,7 +14,7 @@ from glioma_xai.data.cohort_problems import (
     usable_subjects,
     window_problems,
 )
-from glioma_xai.data.layout import nearest_name
+from glioma_xai.data.layout import Listing, nearest_name
 from glioma_xai.data.preparing import Entry, prepare_subjects
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
@@ -161,7 +162,9 @@ def prepare_cohort(
     guided: frozenset[str] = frozenset()
     splits: dict[str, Split] = {subject.patient_id: "test" for subject in subjects}
     if graded:
-        splits = splits_of(subjects, source.classes, division)
+        splits = splits_of(
+            subjects, source.classes, division, listing=listing, exclude=source.exclude
+        )
         seed = division.settings.seed
         guided = guided_patients(splits, patient_labels(subjects), division.mask_share, seed)
     table = sample_table(entries, splits=splits, classes=source.classes, guided=guided)
@@ -185,13 +188,37 @@ def _first_of_each(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def splits_of(
-    subjects: Sequence[Subject], classes: Sequence[str], division: Division
+    subjects: Sequence[Subject],
+    classes: Sequence[str],
+    division: Division,
+    *,
+    listing: Listing,
+    exclude: Collection[str],
 ) -> dict[str, Split]:
     """Return the split of each patient: read from the file if one is named, else drawn.
 
+    Args:
+        subjects: That are used.
+        classes: Class names.
+        division: How patients are divided.
+        listing: All subjects of the cohort; those not used may be in the file.
+        exclude: Ids that were passed over; they may be in the file, too.
+
     Raises:
-        CohortError: If they cannot be read or drawn.
+        CohortError: If they cannot be read or drawn, or a class is not trained on.
     """
     if division.splits_file is None:
         return split_patients(subjects, classes, division.settings)
-    return read_splits(division.splits_file, {subject.patient_id for subject in subjects})
+    labels = patient_labels(subjects)
+    known = {subject.patient_id for subject in listing.subjects}.union(
+        exclude, map(patient_of, exclude)
+    )
+    splits = read_splits(division.splits_file, labels, also=known)
+    trained = {labels[patient] for patient, split in splits.items() if split == "train"}
+    absent = [name for index, name in enumerate(classes) if index not in trained]
+    if trained and absent:
+        raise CohortError(
+            f"{division.splits_file}: expected patients of every class in train, found none of "
+            f"{', '.join(absent)}. Move some there."
+        )
+    return splits

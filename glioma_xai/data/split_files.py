@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +20,15 @@ def write_splits(assignment: Mapping[str, Split], path: Path) -> None:
         writer.writerows(sorted(assignment.items()))
 
 
-def read_splits(path: Path, patients: Iterable[str]) -> dict[str, Split]:
+def read_splits(
+    path: Path, patients: Iterable[str], *, also: Collection[str] = ()
+) -> dict[str, Split]:
     """Read what ``write_splits`` wrote and check it against the cohort's patients.
+
+    Args:
+        path: The file.
+        patients: Who is used; each must be in the file.
+        also: Who may be in the file besides, and is left out.
 
     Raises:
         CohortError: If the file is absent, a patient is in two splits, a split is unknown, or
@@ -42,7 +49,7 @@ def read_splits(path: Path, patients: Iterable[str]) -> dict[str, Split]:
     assignment = unique_splits(rows, str(path))
     known = set(patients)
     for found_in, absent_from, ids in (
-        (str(path), "the cohort", set(assignment) - known),
+        (str(path), "the cohort", set(assignment) - known - set(also)),
         ("the cohort", str(path), known - set(assignment)),
     ):
         if ids:
@@ -51,7 +58,7 @@ def read_splits(path: Path, patients: Iterable[str]) -> dict[str, Split]:
                 f"are not in {absent_from}: {', '.join(sorted(ids)[:5])}. "
                 "Use the file that belongs to this cohort, or data.splits_file=null."
             )
-    return assignment
+    return {patient: split for patient, split in assignment.items() if patient in known}
 
 
 def unique_splits(rows: Iterable[tuple[str, str]], source: str) -> dict[str, Split]:

@@ -166,6 +166,27 @@ def test_splits_are_written_and_read_back(settings, tmp_path: Path):
     assert GliomaDataModule(**settings(seed=5, split_seed=0)).cohort.splits == data.cohort.splits
 
 
+def test_a_splits_file_and_subjects_that_are_left_out(settings, tmp_path: Path, brats_root: Path):
+    whole = GliomaDataModule(**settings())
+    whole.write_splits(tmp_path / "splits.csv")
+    broken = brats_root / "HGG/Brats18_CBICA_001_1/Brats18_CBICA_001_1_t2.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    changes = {"splits_file": str(tmp_path / "splits.csv")}
+    for more in ({"on_error": "skip"}, {"exclude": ["Brats18_CBICA_001_1"]}):
+        data = GliomaDataModule(**settings(**changes, **more))
+        expected = dict(whole.cohort.splits)
+        del expected["Brats18_CBICA_001"]
+        assert data.cohort.splits == expected
+    text = (tmp_path / "splits.csv").read_text()
+    lines = [
+        line.replace("train", "test") if int(line.split("_")[2][:3]) < 6 else line
+        for line in text.splitlines()[1:]
+    ]
+    (tmp_path / "splits.csv").write_text("\n".join(["patient,split", *lines]))
+    with pytest.raises(CohortError, match=r"every class in train, found none of HGG\. Move some"):
+        GliomaDataModule(**settings(**changes, on_error="skip")).setup()
+
+
 def test_ungraded_subjects_can_be_explained(settings, brats_root: Path):
     write_case(brats_root, "Brats18_CBICA_303_1", seed=303)
     data = GliomaDataModule(**settings())

@@ -94,6 +94,12 @@ def test_a_mask_beside_the_brain_is_named(settings, brats_root: Path):
     assert problem.severity == "warning"
 
 
+def test_a_patient_of_two_classes_is_named(settings, brats_root: Path):
+    write_case(brats_root / "LGG", "Brats18_CBICA_001_2", seed=53)
+    (problem,) = GliomaDataModule(**settings()).inspect().problems
+    assert (problem.where, problem.found) == ("Brats18_CBICA_001", "LGG and HGG")
+
+
 def test_masks_without_a_scheme_do_not_hide_other_problems(settings, brats_root: Path):
     for path in brats_root.rglob("*_seg.nii.gz"):
         nib.save(nib.Nifti1Image(2 * nib.load(path).get_fdata(), LPS), path)
