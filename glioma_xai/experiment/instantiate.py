@@ -180,8 +180,17 @@ def build_loggers(config: DictConfig) -> list[Logger]:
 def build_trainer(
     config: DictConfig, *, callbacks: Sequence[Callback], loggers: Sequence[Logger]
 ) -> Trainer:
-    """The Trainer; without loggers Lightning's own is off too."""
+    """The Trainer; without loggers Lightning's own is off too.
+
+    Raises:
+        ConfigError: If training has no end: schedules of the guidance weight are shares of it.
+    """
     trainer = instantiate(
         config.trainer, callbacks=list(callbacks), logger=list(loggers) or False, _convert_="all"
     )
+    if trainer.max_epochs in (None, -1) and trainer.max_steps == -1:
+        raise ConfigError(
+            f"trainer.max_epochs: expected a number of epochs, found {config.trainer.max_epochs}. "
+            "Set it: the guidance weight's schedule is a share of training."
+        )
     return cast("Trainer", trainer)

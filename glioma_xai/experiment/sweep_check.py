@@ -19,6 +19,7 @@ from glioma_xai.experiment.launch import split_arguments
 from glioma_xai.experiment.sweep_memory import Need, estimate_memory, memory_warning
 from glioma_xai.experiment.sweep_plan import Sweep
 from glioma_xai.experiment.sweep_problems import Problems
+from glioma_xai.training.checks import check_training
 from glioma_xai.training.validation import LOGGED
 
 _ONLY_LOADING = ("batch_size", "num_workers", "sampler", "augmentation")
@@ -205,7 +206,8 @@ def _build_networks(
 def _build(config: DictConfig, data: GliomaDataModule) -> Need:
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
-    module.attribution.composite_for(model, data.input_shape)
+    batch_size = int(config.data.batch_size)
+    check_training(module, batch_size=batch_size, input_shape=data.input_shape)
     module.configure_optimizers()
     instantiate.build_callbacks(config, run=data.cache_dir)
-    return estimate_memory(module, data, batch_size=int(config.data.batch_size))
+    return estimate_memory(module, data, batch_size=batch_size)

@@ -15,7 +15,7 @@ from glioma_xai.config import (
     with_defaults,
 )
 from glioma_xai.errors import ConfigError
-from glioma_xai.experiment.instantiate import check_trust
+from glioma_xai.experiment.instantiate import build_trainer, check_trust
 from glioma_xai.experiment.launch import split_arguments, value_of
 from glioma_xai.experiment.sweep_plan import jobs_of, plan_sweep, stand_ins
 
@@ -153,6 +153,15 @@ def test_a_search_is_stood_for_by_its_choices_and_the_ends_of_its_intervals() ->
     assert ["model=resnet10", "optimizer.lr=0.001", "seed=1"] in jobs
     assert ["model=small_cnn", "optimizer.lr=0.1", "seed=1"] in jobs
     assert len(jobs) == 3
+
+
+def test_training_without_an_end_is_refused(tmp_path: Path) -> None:
+    config = compose_config("train", ["trainer.max_epochs=-1"])
+    config.paths.run = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"trainer.max_epochs: expected a number.*found -1\. Set"):
+        build_trainer(config, callbacks=[], loggers=[])
+    config.trainer.max_epochs = 1
+    build_trainer(config, callbacks=[], loggers=[])
 
 
 def test_ids_are_read_as_they_are_written() -> None:
