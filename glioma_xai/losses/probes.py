@@ -36,7 +36,6 @@ class Probe(Protocol):
         index: Tensor,
         key: Sequence[int],
         patient_id: Sequence[str] | None = None,
-        donors: Tensor | None = None,
     ) -> Tensor:
         """Return images of the same shape."""
         ...
@@ -55,7 +54,6 @@ def image(
     index: Tensor,
     key: Sequence[int],
     patient_id: Sequence[str] | None = None,
-    donors: Tensor | None = None,
 ) -> Tensor:
     """Return the images themselves; nothing is drawn."""
     return images
@@ -68,7 +66,6 @@ def scaled(
     index: Tensor,
     key: Sequence[int],
     patient_id: Sequence[str] | None = None,
-    donors: Tensor | None = None,
     low: float = 0.0,
     high: float = 1.0,
 ) -> Tensor:
@@ -80,7 +77,6 @@ def scaled(
         index: Each sample's key for randomness, (B,) int64.
         key: Seed, epoch and the like.
         patient_id: Unused.
-        donors: Unused.
         low: Smallest factor.
         high: Largest factor.
 
@@ -104,7 +100,6 @@ def mixed(
     index: Tensor,
     key: Sequence[int],
     patient_id: Sequence[str] | None = None,
-    donors: Tensor | None = None,
 ) -> Tensor:
     r"""Mix each sample's background with another sample's, in a ratio drawn uniformly.
 
@@ -118,16 +113,14 @@ def mixed(
         index: Each sample's key for randomness, (B,) int64.
         key: Seed, epoch and the like.
         patient_id: B names; a donor is of another patient. None takes each sample for a patient.
-        donors: Positions in the batch, (B,) int64; None draws them.
 
     Returns:
         (B, C, H, W[, D]); a sample without a possible donor as it is.
 
     Raises:
-        ShapeError: If images, masks, index or donors do not fit.
+        ShapeError: If images, masks and index do not fit.
     """
-    if donors is None:
-        donors = draw_donors(lesion_mask, index=index, key=key, patient_id=patient_id)
+    donors = draw_donors(lesion_mask, index=index, key=key, patient_id=patient_id)
     exchanged = exchange_background(images, lesion_mask, donors=donors)
     return torch.lerp(exchanged, images, _uniform(index, key, Stream.FACTOR, images))
 
@@ -139,7 +132,6 @@ def noise(
     index: Tensor,
     key: Sequence[int],
     patient_id: Sequence[str] | None = None,
-    donors: Tensor | None = None,
     std: float = 1.0,
 ) -> Tensor:
     """Add normal noise to each sample's background.
@@ -150,7 +142,6 @@ def noise(
         index: Each sample's key for randomness, (B,) int64.
         key: Seed, epoch and the like.
         patient_id: Unused.
-        donors: Unused.
         std: Standard deviation, in units of the normalised image.
 
     Returns:

@@ -49,17 +49,14 @@ def test_only_the_known_background_of_guided_samples_changes(probe, space):
 
 
 @each_probe
-def test_a_sample_is_a_function_of_key_and_index_only(probe):
+def test_a_sample_is_a_function_of_key_index_and_whom_it_stands_with(probe):
     images, mask, index = batch()
-    donors = torch.tensor([1, 2, 0, 3, 4, 0])
-    probed = probe(images, mask, index=index, key=KEY, donors=donors)
-    assert torch.equal(probe(images, mask, index=index, key=KEY, donors=donors), probed)
-    turned = probe(
-        images.flip(0), mask.flip(0), index=index.flip(0), key=KEY, donors=5 - donors.flip(0)
-    )
+    probed = probe(images, mask, index=index, key=KEY)
+    assert torch.equal(probe(images, mask, index=index, key=KEY), probed)
+    turned = probe(images.flip(0), mask.flip(0), index=index.flip(0), key=KEY)
     assert torch.equal(turned.flip(0), probed)
     if probe is not probes.image:
-        assert not torch.equal(probe(images, mask, index=index, key=(7, 3), donors=donors), probed)
+        assert not torch.equal(probe(images, mask, index=index, key=(7, 3)), probed)
 
 
 def test_no_global_random_state_is_used():
@@ -85,8 +82,8 @@ def test_scaled_multiplies_the_background_by_one_factor_a_sample():
 
 def test_mixed_is_the_stated_mixture():
     images, mask, index = batch()
-    donors = torch.tensor([1, 2, 0, 3, 4, 0])
-    probed = probes.mixed(images, mask, index=index, key=KEY, donors=donors)
+    donors = draw_donors(mask, index=index, key=KEY)
+    probed = probes.mixed(images, mask, index=index, key=KEY)
     for sample, generator in enumerate(sample_generators(index, KEY, Stream.FACTOR)):
         other = int(donors[sample])
         filled = reference.pasted(images[sample], mask[sample], images[other], mask[other])
