@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from glioma_xai.attribution import Target
 from glioma_xai.attribution.composites import FirstLayer
+from glioma_xai.losses.objective import Weighting
 
 Node = dict[str, object]
 
@@ -37,7 +38,7 @@ class LossConfig:
     guidance_weight: float = 0.0
     schedule: Node | None = None
     combine: typing.Literal["sum", "convex"] = "sum"
-    weighting: typing.Literal["fixed", "balanced", "uncertainty"] = "fixed"
+    weighting: Weighting = "fixed"
     balance_every: int = 1
     probe: typing.Literal["image", "scaled", "mixed", "noise"] = "image"
     warm_start_epochs: int = 0

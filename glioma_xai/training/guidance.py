@@ -1,6 +1,6 @@
 """How a batch is guided: which relevance, at which input, for which samples and steps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -11,9 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from glioma_xai.attribution import LiveComposite, Target, build_composite, compute_relevance
 from glioma_xai.errors import ConfigError
-from glioma_xai.losses import probes
+from glioma_xai.losses import GuidanceLoss, probes
 
-GuidanceLoss = Callable[[Tensor, Tensor], Tensor]
 ProbeName = Literal["image", "scaled", "mixed", "noise"]
 WarmStart = Literal["exchange", "masked", "plain"]
 SamplesOf = Literal["all", "guided"]
