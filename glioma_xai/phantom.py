@@ -11,7 +11,7 @@ from glioma_xai.config import compose_config, nearest
 from glioma_xai.data.cohort import PhantomSettings, write_cohort
 from glioma_xai.errors import CohortError, ConfigError
 from glioma_xai.experiment.launch import run_command
-from glioma_xai.experiment.processes import interruptible
+from glioma_xai.experiment.signals import interruptible
 
 OWN = {"output", "workers", "progress"}  # keys that do not decide the cohort's bytes
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from glioma_xai.config import check_config, compose_config, conf_dir
 from glioma_xai.errors import ConfigError, GliomaXaiError
 from glioma_xai.experiment.lifecycle import DISK_ERRORS
-from glioma_xai.experiment.processes import Interrupted
+from glioma_xai.experiment.signals import Interrupted
 
 _MULTIRUN = {"-m", "--multirun"}
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from glioma_xai.errors import GliomaXaiError, RunError
-from glioma_xai.experiment.processes import is_first_process
+from glioma_xai.experiment.signals import is_first_process
 
 State = Literal["running", "finished", "failed", "interrupted"]
 _log = logging.getLogger(__name__)

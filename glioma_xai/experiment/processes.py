@@ -1,115 +1,123 @@
-"""What a run's processes are told: signals from outside, and the end by the first of them."""
+"""The other processes of a run: watched, ended with the first, and named where one is lost."""
 
-import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from glioma_xai.errors import RunError
+from glioma_xai.experiment.signals import (
+    MOMENT,
+    is_first_process,
+    listen,
+    raise_what_was_heard,
+)
 from glioma_xai.records import Batch
 
-_log = logging.getLogger(__name__)
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop; the last finished epoch is saved.
-
-    Args:
-        number: Of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-        self.exit_code = 128 + number
-        self.asks_for_requeue = number == signal.SIGUSR1
-
-    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int]]:
-        """A launcher's process hands it to the one that waits."""
-        return type(self), (self.number,)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes for a run that may have several."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
-
-
-def _signals() -> list[signal.Signals]:
-    requeue = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
-    return [signal.SIGINT, signal.SIGTERM, *requeue]
-
-
-_heard: list[int] = []  # Python drops what is raised while it cleans up an object
-
-
-def _raise_what_was_heard() -> None:
-    if _heard:
-        raise Interrupted(_heard[0])
-
-
-def _install() -> None:
-    listener = os.getpid()
-
-    def catch(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == listener:
-            _heard.append(number)
-            raise Interrupted(number)
-        if number == signal.SIGTERM:  # a worker that was forked: Ctrl-C is its parent's matter
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    for number in _signals():
-        signal.signal(number, catch if is_first_process() else signal.SIG_IGN)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SLURM's SIGUSR1 into :class:`Interrupted` while a run is going on.
-
-    Of a run's several processes only the first listens; it ends the others.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a launcher's thread: Python lets only the main one listen
-        return
-    before = {number: signal.getsignal(number) for number in _signals()}
-    try:
-        _heard.clear()
-        _install()
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+_PATIENCE = 10.0
+"""Seconds that the first process has to notice by itself that another one is gone."""
 
 
 class Processes(Callback):
-    """The processes that Lightning starts for a run on several devices.
+    """The processes of a run: those that Lightning starts for several devices, and data workers.
 
     Lightning answers SIGTERM by talking to all processes in the middle of whatever they do, which
-    can hang, and SLURM's SIGUSR1 with a checkpoint in mid-epoch; here the first process alone
-    decides, the last finished epoch counts, and the others are ended with it.
+    can hang, SLURM's SIGUSR1 with a checkpoint in mid-epoch, and the end of another process by
+    killing the first one unheard. Here the first process alone decides, the last finished epoch
+    counts, the others are ended with it, and it says which one was lost.
+
+    Args:
+        say: Called with the error if another process is lost while this one hangs, which then ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[RunError], None]) -> None:
+        self.say = say
         self.started: list[subprocess.Popen[bytes]] = []
+        self.over = threading.Event()
+
+    def take_over(self, trainer: Trainer) -> None:
+        """Watch the processes that Lightning will start, in its place."""
+        if not is_first_process():
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        launcher = trainer.strategy.launcher
+        if not isinstance(launcher, _SubprocessScriptLauncher):
+            return
+        start = launcher._call_children_scripts
+
+        def start_and_watch() -> None:
+            start()
+            self.started, launcher.procs = list(launcher.procs), []  # none for Lightning's watch
+            threading.Thread(target=self._watch, daemon=True).start()
+
+        launcher._call_children_scripts = start_and_watch  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning."""
-        self.started = list(getattr(trainer.strategy.launcher, "procs", []))
         if threading.current_thread() is threading.main_thread():
-            _install()
+            listen()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Stop at the next step at the latest."""
-        _raise_what_was_heard()
+        raise_what_was_heard()
+
+    @contextmanager
+    def losses_in_words(self) -> Iterator[None]:
+        """Say it if a process that the run depends on is lost.
+
+        Raises:
+            RunError: In place of what torch says of a closed connection or of a worker.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error):
+                raise RunError(
+                    "data.num_workers: expected workers that live as long as the run, found: "
+                    f"{str(error).strip()} Memory, mostly: lower data.num_workers, or give "
+                    "/dev/shm more room. The run goes on with resume=<its folder>."
+                ) from error
+            gone = self.started and _of_a_connection(error)
+            found = self._lost(wait=MOMENT) if gone else None
+            if found is None:
+                raise
+            raise found from error
+        finally:
+            self.over.set()
+
+    def _lost(self, *, wait: float = 0.0) -> RunError | None:
+        """What to say of a process that ended before its time; None if there is none."""
+        until = time.monotonic() + wait
+        while True:
+            for rank, process in enumerate(self.started, start=1):
+                if process.poll():
+                    return RunError(
+                        f"process {rank} of {len(self.started) + 1}: expected it to go on, found "
+                        f"it ended {_how(process.returncode)}. What it said itself is above. The "
+                        "run goes on with resume=<its folder>."
+                    )
+            if time.monotonic() >= until:
+                return None
+            time.sleep(0.05)
+
+    def _watch(self) -> None:
+        """End the run if a process is lost and this one hangs in waiting for it."""
+        while not self.over.wait(1.0):
+            found = self._lost()
+            if found is not None and not self.over.wait(_PATIENCE):
+                self.say(found)
+                print(f"RunError: {found}", file=sys.stderr, flush=True)
+                self.end()
+                os._exit(1)  # the main thread is in a library and cannot be reached
 
     def end(self) -> None:
         """End those that are still there, the last thing that a run does."""
@@ -117,20 +125,28 @@ class Processes(Callback):
             if process.poll() is None:
                 process.kill()
 
-    @staticmethod
-    def part() -> None:
+    def part(self) -> None:
         """Leave the group after training: what follows is the first process's work alone."""
-        _raise_what_was_heard()
+        raise_what_was_heard()
+        self.over.set()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
-def requeue() -> None:
-    """Ask SLURM to start this job again; the same command then goes on in the same folder."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        _log.warning("SLURM did not requeue job %s (%s). Submit it again.", job, error)
+def _of_a_connection(error: RuntimeError) -> bool:
+    """Whether it is what gloo and NCCL raise where another process is gone."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+
+
+def _how(code: int) -> str:
+    """How a process ended."""
+    if code > 0:
+        return f"with exit code {code}"
+    return f"by {signal.Signals(-code).name}" + (" (memory, mostly)" if code == -9 else "")
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, also from within a library."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

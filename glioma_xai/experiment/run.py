@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -30,16 +31,16 @@ from glioma_xai.experiment.lifecycle import (
     goes_on,
     read_status,
 )
-from glioma_xai.experiment.processes import (
+from glioma_xai.experiment.processes import Processes
+from glioma_xai.experiment.report import headline, write_results
+from glioma_xai.experiment.results import evaluate_splits
+from glioma_xai.experiment.saved import read_config
+from glioma_xai.experiment.signals import (
     Interrupted,
-    Processes,
     interruptible,
     is_first_process,
     requeue,
 )
-from glioma_xai.experiment.report import headline, write_results
-from glioma_xai.experiment.results import evaluate_splits
-from glioma_xai.experiment.saved import read_config
 from glioma_xai.experiment.timing import step_ratio
 from glioma_xai.training.callbacks import (
     BestCheckpoint,
@@ -73,9 +74,9 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
         status = RunStatus(folder, config)
         status.update()
         loggers: list[Logger] = []
-        processes = Processes()
+        processes = Processes(partial(status.end, "failed"))
         try:
-            with interruptible(), disk_in_words(folder):
+            with interruptible(), disk_in_words(folder), processes.losses_in_words():
                 score = _work(config, folder, status, loggers, processes, resume=resume)
         except Interrupted as error:
             status.end("interrupted", error)
@@ -145,6 +146,7 @@ def _work(
         loggers=loggers,
     )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    processes.take_over(trainer)
     tracking.log_config(config, loggers)
     trainer.fit(
         module,

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from glioma_xai.errors import ConfigError, RunError
 from glioma_xai.experiment.launch import asks_only, split_arguments, start_hydra, value_of
 from glioma_xai.experiment.lifecycle import read_status
-from glioma_xai.experiment.processes import interruptible
+from glioma_xai.experiment.signals import interruptible
 from glioma_xai.experiment.sweep_check import Checked, check_sweep
 from glioma_xai.experiment.sweep_job import new_job, resumed_job
 from glioma_xai.experiment.sweep_memory import in_words

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,23 @@ def start(
         text=True,
         **options,  # type: ignore[call-overload]
     )
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until a run has written a file, or is over."""
+    while process.poll() is None and not path.exists():
+        time.sleep(0.005)
+
+
+def group_is_empty(process: "subprocess.Popen[str]") -> bool:
+    """Whether all processes of a session end within ten seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def state_of(folder: Path) -> str:

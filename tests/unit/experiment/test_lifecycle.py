@@ -20,7 +20,7 @@ from glioma_xai.experiment.lifecycle import (
     read_status,
     write_json,
 )
-from glioma_xai.experiment.processes import Interrupted, Processes, interruptible
+from glioma_xai.experiment.signals import Interrupted
 
 
 def test_json_has_no_nan_and_leaves_no_part(tmp_path: Path) -> None:
@@ -92,17 +92,6 @@ def test_a_folder_without_checkpoint_says_so(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_become_exit_codes(number: int, code: int) -> None:
-    def work() -> None:
-        with interruptible():
-            signal.raise_signal(number)
-
-    before = signal.getsignal(number)
-    assert run_command(work) == code
-    assert signal.getsignal(number) is before
-
-
 def test_a_user_s_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     def config() -> None:
         raise ConfigError("seed: expected a number, found x. Change seed.")
@@ -171,22 +160,3 @@ def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> No
     with pytest.raises(type(error)) as raised, disk_in_words(tmp_path):
         raise error
     assert raised.value is error
-
-
-class Deaf:
-    """Python drops what is raised here."""
-
-    def __del__(self) -> None:
-        signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_python_drops_is_raised_at_the_next_step() -> None:
-    steps = Processes()
-    with interruptible():
-        deaf = Deaf()
-        del deaf
-        with pytest.raises(Interrupted, match="SIGTERM"):
-            steps.on_train_batch_start(None, None, None, 1)  # type: ignore[arg-type]
-    with interruptible():
-        steps.on_train_batch_start(None, None, None, 2)  # type: ignore[arg-type]

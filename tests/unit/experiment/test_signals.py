@@ -1,0 +1,128 @@
+"""Signals become exit codes, whatever they interrupt and whichever of its traces comes first."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from glioma_xai.errors import RunError
+from glioma_xai.experiment.launch import run_command
+from glioma_xai.experiment.processes import Processes
+from glioma_xai.experiment.signals import Interrupted, interruptible
+
+LOST = "DataLoader worker (pid 7) is killed by signal: Terminated. "
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_become_exit_codes(number: int, code: int) -> None:
+    def work() -> None:
+        with interruptible():
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number), sys.unraisablehook
+    assert run_command(work) == code
+    assert (signal.getsignal(number), sys.unraisablehook) == before
+
+
+class Deaf:
+    """Python drops what is raised here."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_python_drops_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with interruptible():
+            deaf = Deaf()
+            del deaf
+            time.sleep(10)
+
+    assert run_command(work) == 143
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_fails_because_of_a_signal_is_the_signal() -> None:
+    def work() -> None:
+        with interruptible():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except Interrupted:
+                raise RuntimeError(LOST) from None
+
+    assert run_command(work) == 130
+    with pytest.raises(RuntimeError, match="another"), interruptible():
+        raise RuntimeError("another")  # nothing is left of it
+
+
+def test_a_worker_may_die_of_the_signal_before_the_run_hears_it() -> None:
+    def work() -> None:
+        with interruptible():
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            raise RuntimeError(LOST)
+
+    assert run_command(work) == 143
+
+
+def test_a_worker_that_dies_alone_is_named() -> None:
+    processes = Processes(pytest.fail)
+    with (
+        pytest.raises(RunError, match=r"data\.num_workers: expected .* killed by signal: Termin"),
+        interruptible(),
+        processes.losses_in_words(),
+    ):
+        raise RuntimeError(LOST)
+
+
+def test_a_process_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = Launcher()
+    said: list[RunError] = []
+    monkeypatch.setattr(
+        "glioma_xai.experiment.processes._SubprocessScriptLauncher", Launcher, raising=True
+    )
+    processes = Processes(said.append)
+    processes.take_over(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher)))  # type: ignore[arg-type]
+    launcher._call_children_scripts()
+    assert launcher.procs == []  # Lightning's watch has nothing to see
+    processes.started[0].kill()
+    message = r"process 1 of 2: expected it to go on, found it ended by SIGKILL \(memory, mostly\)"
+    with pytest.raises(RunError, match=message), processes.losses_in_words():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:1")
+    assert not said
+
+
+def test_a_run_that_hangs_without_its_other_process_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("glioma_xai.experiment.processes._PATIENCE", 0.1)
+    said: list[RunError] = []
+    codes: list[int] = []
+    processes = Processes(said.append)
+    monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), processes.over.set()))
+    for command in (["false"], ["sleep", "60"]):
+        processes.started.append(subprocess.Popen(command))
+    processes._watch()
+    assert codes == [1]
+    assert "process 1 of 3: expected it to go on, found it ended with exit code 1" in str(said[0])
+    assert f"RunError: {said[0]}" in capsys.readouterr().err
+    assert processes.started[1].wait(10) == -signal.SIGKILL
+
+
+class Launcher:
+    """Starts a process as Lightning's does."""
+
+    procs: list["subprocess.Popen[bytes]"]
+
+    def _call_children_scripts(self) -> None:
+        self.procs = [subprocess.Popen(["sleep", "60"])]
+
+
+def test_other_errors_of_a_run_with_processes_stay_what_they_are() -> None:
+    processes = Processes(pytest.fail)
+    with pytest.raises(RuntimeError, match=r"^of ours$"), processes.losses_in_words():
+        raise RuntimeError("of ours")
