@@ -21,6 +21,12 @@ from glioma_xai.experiment.sweep_results import conclude
 
 _log = logging.getLogger(__name__)
 _NEW_DRAWS = 1000
+_HARMLESS = (
+    *("n_jobs", "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "nodes"),
+    *("mem_gb", "partition", "array_parallelism", "ray.init.num_cpus", "ray.init.num_gpus"),
+    *("ray.init.include_dashboard", "ray.remote.num_cpus", "ray.remote.num_gpus"),
+)
+"""What a sweep's folder may set of its launcher; others, such as submitit's setup, run commands."""
 _ROUNDS = ".resumed"
 """Folder in a sweep's own for what Hydra and its launcher write when jobs are resumed."""
 
@@ -95,9 +101,7 @@ def resume_sweep(name: str, arguments: Sequence[str]) -> None:
         raise RunError(f"{folder}: expected unfinished jobs, found none. Nothing to do.")
     print(f"sweep {folder}: {len(wanted)} of {len(sweep.jobs)} jobs to run")
     trust = value_of("trust", overrides)
-    error = _resume(
-        name, sweep, wanted, launcher=launcher or _launcher_words(sweep.arguments), trust=trust
-    )
+    error = _resume(name, sweep, wanted, launcher=launcher or _own_launcher(sweep), trust=trust)
     conclude(sweep, error=error)
 
 
@@ -173,6 +177,25 @@ def _unfinished(sweep: Sweep) -> list[Job]:
 
 def _launcher_words(words: Sequence[str]) -> list[str]:
     return [w for w in words if w.lstrip("+").startswith(("hydra.launcher.", "hydra/launcher="))]
+
+
+def _own_launcher(sweep: Sweep) -> list[str]:
+    """The launcher of a sweep's folder, which may come from elsewhere: nothing in it may run.
+
+    Raises:
+        ConfigError: If it has a setting that could.
+    """
+    words = _launcher_words(sweep.arguments)
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        known = key == "hydra/launcher" or key.removeprefix("hydra.launcher.") in _HARMLESS
+        if not known or not re.fullmatch(r"[\w.-]*", value):
+            raise ConfigError(
+                f"{sweep.folder / PLAN}: expected a launcher's settings among "
+                f"{', '.join(_HARMLESS)}, found {word}. If the sweep is yours, give its "
+                "launcher and all settings of it on the command line."
+            )
+    return words
 
 
 def _resume(

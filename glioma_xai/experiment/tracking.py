@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.experiment.public import public_settings
+from glioma_xai.experiment.sweep_plan import PLAN
 from glioma_xai.visualization.runs import estimates, with_drop
 
 EPOCH = "epoch"
@@ -54,7 +55,7 @@ class TrackedRun(WandbLogger):
         offline: bool = True,
     ) -> None:
         folder = Path(save_dir)
-        if folder.parent.parent.name == "sweeps":
+        if (folder.parent / PLAN).is_file():
             name, group = f"{name}, job {folder.name}", f"{group}/{folder.parent.name}"
         super().__init__(
             save_dir=save_dir,

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from glioma_xai.config import compose_config
 from glioma_xai.experiment.public import public_settings
+from glioma_xai.experiment.sweep_plan import Job, Sweep
 from tests.conftest import Cli
 
 COMMANDS = [
@@ -83,6 +84,27 @@ def test_a_class_of_one_s_own_is_trusted_by_name(
         code, errors = call(monkeypatch, capsys, script, words)
         assert code == 2
         assert "Install my_package" in errors  # trusted, and looked for
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.launcher.setup=[touch done]",
+        "+hydra.launcher._target_=torch.utils.collect_env.run",
+        "hydra/launcher=${oc.env:SECRET}",
+    ],
+)
+def test_a_sweep_from_elsewhere_brings_no_launcher_that_runs_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    job = Job(0, ("seed=0",), "")
+    Sweep(tmp_path, ("-m", "seed=0", "hydra/launcher=submitit_local", word), (job,)).write()
+    monkeypatch.setattr(sys, "argv", ["train", "-m", f"resume={tmp_path}"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module("glioma_xai.train").main()
+    assert end.value.code == 2
+    assert f"found {word}. If the sweep is yours" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
 
 
 def test_settings_are_public_without_folders_and_environment(

@@ -22,7 +22,10 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sweeps") / "sweeps" / "2026-01-01" / "3"
+    sweep = tmp_path_factory.mktemp("sweeps") / "sweeps" / "2026-01-01"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text("{}")
+    return sweep / "3"
 
 
 @pytest.fixture(scope="module")
