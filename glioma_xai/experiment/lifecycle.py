@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from glioma_xai.errors import GliomaXaiError, RunError
+from glioma_xai.experiment.processes import State
 from glioma_xai.experiment.signals import is_first_process
 
-State = Literal["running", "finished", "failed", "interrupted"]
 _log = logging.getLogger(__name__)
 _PACKAGES = (
     "glioma-xai",

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -16,12 +17,14 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from glioma_xai.errors import RunError
 from glioma_xai.experiment.signals import (
     MOMENT,
+    Interrupted,
     is_first_process,
     listen,
     raise_what_was_heard,
 )
 from glioma_xai.records import Batch
 
+State = Literal["running", "finished", "failed", "interrupted"]
 _PATIENCE = 10.0
 """Seconds that the first process has to notice by itself that another one is gone."""
 
@@ -35,11 +38,12 @@ class Processes(Callback):
     counts, the others are ended with it, and it says which one was lost.
 
     Args:
-        say: Called with the error if another process is lost while this one hangs, which then ends.
+        end_as: Called with the state and the error of a run whose first process hangs, waiting for
+            one that is lost, and is ended.
     """
 
-    def __init__(self, say: Callable[[RunError], None]) -> None:
-        self.say = say
+    def __init__(self, end_as: Callable[[State, BaseException], None]) -> None:
+        self.end_as = end_as
         self.started: list[subprocess.Popen[bytes]] = []
         self.over = threading.Event()
 
@@ -76,6 +80,7 @@ class Processes(Callback):
 
         Raises:
             RunError: In place of what torch says of a closed connection or of a worker.
+            Interrupted: If the process was ended by a signal that asks a run to stop.
         """
         try:
             yield
@@ -94,16 +99,19 @@ class Processes(Callback):
         finally:
             self.over.set()
 
-    def _lost(self, *, wait: float = 0.0) -> RunError | None:
+    def _lost(self, *, wait: float = 0.0) -> RunError | Interrupted | None:
         """What to say of a process that ended before its time; None if there is none."""
         until = time.monotonic() + wait
         while True:
             for rank, process in enumerate(self.started, start=1):
-                if process.poll():
+                code = process.poll()
+                if code in (-signal.SIGINT, -signal.SIGTERM):  # before it could listen
+                    return Interrupted(-code)
+                if code:
                     return RunError(
                         f"process {rank} of {len(self.started) + 1}: expected it to go on, found "
-                        f"it ended {_how(process.returncode)}. What it said itself is above. The "
-                        "run goes on with resume=<its folder>."
+                        f"it ended {_how(code)}. What it said itself is above. The run goes on "
+                        "with resume=<its folder>."
                     )
             if time.monotonic() >= until:
                 return None
@@ -114,10 +122,11 @@ class Processes(Callback):
         while not self.over.wait(1.0):
             found = self._lost()
             if found is not None and not self.over.wait(_PATIENCE):
-                self.say(found)
-                print(f"RunError: {found}", file=sys.stderr, flush=True)
-                self.end()
-                os._exit(1)  # the main thread is in a library and cannot be reached
+                code = found.exit_code if isinstance(found, Interrupted) else 1
+                self.end_as("failed" if code == 1 else "interrupted", found)
+                print(f"{type(found).__name__}: {found}", file=sys.stderr, flush=True)
+                self.end()  # the main thread is in a library and cannot be reached
+                os._exit(code)
 
     def end(self) -> None:
         """End those that are still there, the last thing that a run does."""

@@ -5,7 +5,6 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -74,7 +73,7 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
         status = RunStatus(folder, config)
         status.update()
         loggers: list[Logger] = []
-        processes = Processes(partial(status.end, "failed"))
+        processes = Processes(status.end)
         try:
             with interruptible(), disk_in_words(folder), processes.losses_in_words():
                 score = _work(config, folder, status, loggers, processes, resume=resume)

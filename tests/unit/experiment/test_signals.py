@@ -15,6 +15,11 @@ from glioma_xai.experiment.launch import run_command
 from glioma_xai.experiment.processes import Processes
 from glioma_xai.experiment.signals import Interrupted, interruptible
 
+
+def unheard(state: str, error: BaseException) -> None:
+    pytest.fail(f"{state}: {error}")
+
+
 LOST = "DataLoader worker (pid 7) is killed by signal: Terminated. "
 
 
@@ -70,7 +75,7 @@ def test_a_worker_may_die_of_the_signal_before_the_run_hears_it() -> None:
 
 
 def test_a_worker_that_dies_alone_is_named() -> None:
-    processes = Processes(pytest.fail)
+    processes = Processes(unheard)
     with (
         pytest.raises(RunError, match=r"data\.num_workers: expected .* killed by signal: Termin"),
         interruptible(),
@@ -81,11 +86,10 @@ def test_a_worker_that_dies_alone_is_named() -> None:
 
 def test_a_process_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = Launcher()
-    said: list[RunError] = []
     monkeypatch.setattr(
         "glioma_xai.experiment.processes._SubprocessScriptLauncher", Launcher, raising=True
     )
-    processes = Processes(said.append)
+    processes = Processes(unheard)
     processes.take_over(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher)))  # type: ignore[arg-type]
     launcher._call_children_scripts()
     assert launcher.procs == []  # Lightning's watch has nothing to see
@@ -93,23 +97,35 @@ def test_a_process_that_is_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     message = r"process 1 of 2: expected it to go on, found it ended by SIGKILL \(memory, mostly\)"
     with pytest.raises(RunError, match=message), processes.losses_in_words():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:1")
-    assert not said
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "state", "words"),
+    [
+        ("exit 3", 1, "failed", "process 1 of 3: expected it to go on, found it ended with exit"),
+        ("kill -TERM $$", 143, "interrupted", "stopped by SIGTERM"),
+    ],
+)
 def test_a_run_that_hangs_without_its_other_process_ends(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+    code: int,
+    state: str,
+    words: str,
 ) -> None:
     monkeypatch.setattr("glioma_xai.experiment.processes._PATIENCE", 0.1)
-    said: list[RunError] = []
+    said: list[tuple[str, BaseException]] = []
     codes: list[int] = []
-    processes = Processes(said.append)
+    processes = Processes(lambda state, error: said.append((state, error)))
     monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), processes.over.set()))
-    for command in (["false"], ["sleep", "60"]):
+    for command in (["sh", "-c", script], ["sleep", "60"]):
         processes.started.append(subprocess.Popen(command))
     processes._watch()
-    assert codes == [1]
-    assert "process 1 of 3: expected it to go on, found it ended with exit code 1" in str(said[0])
-    assert f"RunError: {said[0]}" in capsys.readouterr().err
+    assert codes == [code]
+    assert said[0][0] == state
+    assert words in str(said[0][1])
+    assert f": {said[0][1]}" in capsys.readouterr().err
     assert processes.started[1].wait(10) == -signal.SIGKILL
 
 
@@ -123,6 +139,6 @@ class Launcher:
 
 
 def test_other_errors_of_a_run_with_processes_stay_what_they_are() -> None:
-    processes = Processes(pytest.fail)
+    processes = Processes(unheard)
     with pytest.raises(RuntimeError, match=r"^of ours$"), processes.losses_in_words():
         raise RuntimeError("of ours")
