@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 from glioma_xai.data.patient import Images, Patient
 
 Shortcut = Literal[
-    "none",
-    "corner_marker",
-    "bright_spot",
-    "rim_spot",
-    "texture",
-    "annotation",
-    "head_tilt",
+    "none", "corner_marker", "bright_spot", "rim_spot", "texture", "annotation", "head_tilt",
     "missing_sequence",
-]
+]  # fmt: skip
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
 
 _GLYPHS = {  # 3 x 5 pixels, rows from the top
