@@ -71,7 +71,7 @@ class DataArguments(pl.LightningDataModule):
         split_seed: Seed of the splits and of which masks are used; None takes ``seed``.
         batch_size: Samples a batch.
         num_workers: Processes that load batches.
-        prepare_workers: Subjects that are prepared at a time, each in up to 0.6 GiB of memory for a
+        prepare_workers: Subjects prepared at a time, each in up to 0.75 GiB of memory for a
             volume of BraTS's size; None takes every core.
         cache_dir: Where prepared subjects and phantom cohorts are kept.
         sampler: none, or balanced (each class equally often).

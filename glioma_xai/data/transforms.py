@@ -160,7 +160,7 @@ def _to_ras(loaded: LoadedSubject) -> LoadedSubject:
     turn = nib.orientations.apply_orientation
     back = nib.orientations.inv_ornt_aff(orientation, loaded.image.shape[1:])
     return LoadedSubject(
-        np.stack([turn(channel, orientation) for channel in loaded.image]),
+        np.moveaxis(turn(np.moveaxis(loaded.image, 0, -1), orientation), -1, 0),  # no copy
         None if loaded.labels is None else turn(loaded.labels, orientation),
         loaded.affine @ back,
     )
