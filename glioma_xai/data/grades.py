@@ -54,12 +54,7 @@ def join_grades(
     by_id = {_normal(row[id_column]): row for row in rows.to_dict("records")}
     subjects: list[Subject] = []
     contradicted = _contradicted(rows[id_column], rows[label_column])
-    fix = "Remove all rows of the id but one."
-    problems = list(listing.problems)
-    problems += [
-        Problem(f"{table.name} {name}", "one grade", " and ".join(sorted(found)), fix)
-        for name, found in contradicted.items()
-    ]
+    problems = [*listing.problems, *_contradictions(table, contradicted)]
     refused = set(listing.refused)
     used: set[str] = set()
     for subject in listing.subjects:
@@ -68,10 +63,7 @@ def join_grades(
         name = "" if row is None else str(row[label_column])
         label = class_index(name, classes, label_map)
         if label is None and graded:
-            found = f"label {name}" if name else f"none in {table.name}"
-            fix = "Add it to the table, set data.label_map, or add the id to data.exclude."
-            expected = f"one of {', '.join(classes)}"
-            problems.append(Problem(subject.subject_id, expected, found, fix))
+            problems.append(_without_class(subject, name, table, classes))
         site = subject.site
         if row is not None and key is not None:
             used.add(key)
@@ -136,6 +128,20 @@ def _contradicted(ids: Iterable[str], labels: Iterable[str]) -> dict[str, set[st
     for name, label in zip(ids, labels, strict=True):
         found[_normal(name)].add(str(label).strip())
     return {name: grades for name, grades in found.items() if len(grades) > 1}
+
+
+def _contradictions(table: Path, contradicted: Mapping[str, set[str]]) -> list[Problem]:
+    fix = "Remove all rows of the id but one."
+    return [
+        Problem(f"{table.name} {name}", "one grade", " and ".join(sorted(found)), fix)
+        for name, found in contradicted.items()
+    ]
+
+
+def _without_class(subject: Subject, name: str, table: Path, classes: Sequence[str]) -> Problem:
+    found = f"label {name}" if name else f"none in {table.name}"
+    fix = "Add it to the table, set data.label_map, or add the id to data.exclude."
+    return Problem(subject.subject_id, f"one of {', '.join(classes)}", found, fix)
 
 
 def _normal(name: object) -> str:

@@ -17,6 +17,7 @@ from glioma_xai.data.cohort_problems import (
     window_problems,
 )
 from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
+from glioma_xai.data.layout import Listing
 from glioma_xai.data.prepared import Division, splits_of
 from glioma_xai.data.preparing import Entry, in_parallel, prepare_subject
 from glioma_xai.data.reading import CohortSource
@@ -88,17 +89,10 @@ def examine_cohort(
         cache_dir: Prepared subjects go to its folder ``prepared``.
         workers: Subjects read at a time; None takes every core.
     """
-    problems: list[Problem] = []
     try:
-        listing = source.listing()
+        listing, problems = _listed(source, preparation.region)
     except (CohortError, ConfigError) as error:
         return Inspection((_as_problem(error),))
-    try:
-        listing = with_label_values(listing, preparation.region)
-    except (CohortError, ConfigError) as error:  # whatever else is wrong is found without masks
-        problems.append(_as_problem(error))
-        bare = tuple(replace(subject, lesion_mask=None) for subject in listing.subjects)
-        listing = replace(listing, subjects=bare)
     settings = replace(preparation, label_values=listing.label_values)
     cache = PreparedCache(cache_dir / "prepared")
     usable = {subject.subject_id for subject in usable_subjects(listing, graded=True)}
@@ -109,27 +103,52 @@ def examine_cohort(
         workers=workers,
         description="checking subjects",
     )
-    problems += [*listing.problems, *(problem for _, found in results for problem in found)]
+    problems += [problem for _, found in results for problem in found]
     examined = tuple(
         one for one, _ in results if one is not None and one.entry.subject.subject_id in usable
     )
-    entries = [one.entry for one in examined]
-    kept = [entry.subject for entry in entries]
     splits: dict[str, Split] = {}
+    kept = [one.entry.subject for one in examined]
     try:
         splits = splits_of(kept, source.classes, division, listing=listing, exclude=source.exclude)
     except CohortError as error:
         problems.append(_as_problem(error))
-    problems += duplicate_problems(entries, source.classes, splits)
-    problems += _loss_problems(listing.subjects, kept, source.classes)
-    problems += class_problems(listing.subjects, source.classes)
-    problems += window_problems(entries)
-    problems += misplaced_masks(
-        {one.traits.subject_id: one.traits.mask_outside for one in examined}
-    )
-    problems += visible_shortcuts([one.traits for one in examined], source.classes)
+    problems += _problems_of_all(listing, examined, source.classes, splits)
     problems.sort(key=lambda problem: problem.severity != "error")
     return Inspection(tuple(problems), examined, source.classes, source.modalities, splits)
+
+
+def _listed(source: CohortSource, region: str) -> tuple[Listing, list[Problem]]:
+    """Return the subjects and what is wrong with them.
+
+    They come without masks if no scheme explains these, so that all other problems are found.
+    """
+    listing = source.listing()
+    try:
+        listing = with_label_values(listing, region)
+    except (CohortError, ConfigError) as error:
+        bare = tuple(replace(subject, lesion_mask=None) for subject in listing.subjects)
+        return replace(listing, subjects=bare), [_as_problem(error), *listing.problems]
+    return listing, list(listing.problems)
+
+
+def _problems_of_all(
+    listing: Listing,
+    examined: Sequence[Examined],
+    classes: Sequence[str],
+    splits: Mapping[str, Split],
+) -> list[Problem]:
+    """Return what is wrong with the cohort as a whole."""
+    entries = [one.entry for one in examined]
+    traits = [one.traits for one in examined]
+    return [
+        *duplicate_problems(entries, classes, splits),
+        *_loss_problems(listing.subjects, [entry.subject for entry in entries], classes),
+        *class_problems(listing.subjects, classes),
+        *window_problems(entries),
+        *misplaced_masks({one.subject_id: one.mask_outside for one in traits}),
+        *visible_shortcuts(traits, classes),
+    ]
 
 
 def _examine(
