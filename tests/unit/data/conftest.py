@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.small_cohorts import write_case
+from tests.unit.data.small_cohorts import small_settings, write_case
 
 
 @pytest.fixture
@@ -24,16 +24,6 @@ def settings(tmp_path: Path, brats_root: Path) -> Callable[..., dict[str, object
     """Arguments of a GliomaDataModule that reads ``brats_root``, with changes."""
 
     def make(**changes: object) -> dict[str, object]:
-        return {
-            "reader": "brats",
-            "root": str(brats_root),
-            "cache_dir": str(tmp_path / "cache"),
-            "spatial_size": [16, 20],
-            "spacing_mm": None,
-            "slice_count": 2,
-            "batch_size": 4,
-            "test_share": 0.34,
-            "validation_share": 0.17,
-        } | changes
+        return small_settings(brats_root, tmp_path / "cache", **changes)
 
     return make

@@ -49,6 +49,21 @@ def write_case(folder: Path, case_id: str, seed: int = 0, **changes: np.ndarray 
     return folder / case_id
 
 
+def small_settings(root: Path, cache: Path, /, **changes: object) -> dict[str, object]:
+    """Arguments of a GliomaDataModule that reads small cases, with changes."""
+    return {
+        "reader": "brats",
+        "root": str(root),
+        "cache_dir": str(cache),
+        "spatial_size": [16, 20],
+        "spacing_mm": None,
+        "slice_count": 2,
+        "batch_size": 4,
+        "test_share": 0.34,
+        "validation_share": 0.17,
+    } | changes
+
+
 def images_by_key(loader: Iterable[dict]) -> dict[tuple[str, int], torch.Tensor]:
     """Images of a loader by subject and slice, in its order."""
     found = {}

@@ -1,4 +1,4 @@
-"""UCSF-PDGM, BraTS 2021, the Decathlon and folders of images, with grades from a table."""
+"""BraTS 2021, the Decathlon and folders of images, with grades from a table."""
 
 import json
 import re
@@ -24,30 +24,6 @@ CLASSES, MODALITIES = ("LGG", "HGG"), ("t2", "t1ce", "flair")
 
 def source(reader: str, root: Path, **changes: object) -> CohortSource:
     return CohortSource(reader, CLASSES, MODALITIES, root=root, **changes)  # type: ignore[arg-type]
-
-
-def test_ucsf_pdgm_with_its_metadata(tmp_path: Path):
-    names = {"t1": "T1", "t1ce": "T1c", "t2": "T2", "flair": "FLAIR", "seg": "tumor_segmentation"}
-    for case in ("UCSF-PDGM-0004", "UCSF-PDGM-0010"):
-        for name, array in case_arrays().items():
-            save(tmp_path / f"{case}_nifti" / f"{case}_{names[name]}.nii.gz", array)
-        save(tmp_path / f"{case}_nifti" / f"{case}_T2_bias.nii.gz", array)
-    table = tmp_path / "UCSF-PDGM-metadata.csv"
-    table.write_text("ID,Sex,WHO CNS Grade\nUCSF-PDGM-004,M,4\nUCSF-PDGM-010,F,2\n")
-    listing = source(
-        "brats",
-        tmp_path,
-        grades=table,
-        columns={"label": "WHO CNS Grade"},
-        label_map={"2": "LGG", "3": "HGG", "4": "HGG"},
-    ).listing()
-    assert [(s.subject_id, s.label) for s in listing.subjects] == [
-        ("UCSF-PDGM-0004", 1),
-        ("UCSF-PDGM-0010", 0),
-    ]
-    assert set(listing.subjects[0].images) == {"t1", "t1ce", "t2", "flair"}
-    assert listing.subjects[0].lesion_mask is not None
-    assert listing.problems == ()
 
 
 def test_grades_that_are_unknown_are_listed_one_by_one(tmp_path: Path):

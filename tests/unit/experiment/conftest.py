@@ -11,7 +11,7 @@ from glioma_xai.losses.objective import Objective
 from glioma_xai.models.networks import SmallCNN
 from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.module import GuidedClassifier
-from tests.unit.data.small_cohorts import write_case
+from tests.unit.data.small_cohorts import small_settings, write_case
 
 Cohort = Callable[..., GliomaDataModule]
 
@@ -25,18 +25,8 @@ def cohort(tmp_path: Path) -> Cohort:
         write_case(root / grade, f"Brats18_CBICA_{number:03d}_1", seed=number)
 
     def read(**changes: object) -> GliomaDataModule:
-        options: dict[str, object] = {
-            "reader": "brats",
-            "root": str(root),
-            "cache_dir": str(tmp_path / "cache"),
-            "spatial_size": [16, 20],
-            "spacing_mm": None,
-            "slice_count": 2,
-            "batch_size": 4,
-            "test_share": 0.34,
-            "validation_share": 0.17,
-        }
-        data = GliomaDataModule(**(options | changes))  # type: ignore[arg-type]
+        options = small_settings(root, tmp_path / "cache", **changes)
+        data = GliomaDataModule(**options)  # type: ignore[arg-type]
         data.setup("test")
         return data
 
