@@ -154,19 +154,21 @@ class GliomaDataModule(DataArguments):
         return self._loader(self._dataset(rows, self.augmentation), sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return this process's validation samples, unchanged.
+        """Return this process's validation samples, unchanged, in one random order.
 
-        Processes get equally many, the first samples twice if need be: they exchange statistics
-        with every batch. Scores know samples by their index and count each once.
+        Samples of a batch lend each other their backgrounds, and a table that is sorted by id is
+        often sorted by site and class. Processes get equally many samples, the first ones twice if
+        need be: they exchange statistics with every batch. Scores know samples by their index and
+        count each once.
         """
-        loader = self.evaluation_loader("validation")
+        rows = self.cohort.rows("validation").assign(guided=True)
+        mixed = rows.sample(frac=1, random_state=self.seed, ignore_index=True)
+        dataset = self._dataset(mixed, None)
         process, processes = self._process()
-        if processes == 1:
-            return loader
-        sampler: Sampler[Any] = DistributedSampler(
-            loader.dataset, processes, process, shuffle=False
-        )
-        return self._loader(loader.dataset, sampler)
+        sampler: Sampler[Any] | None = None
+        if processes > 1:
+            sampler = DistributedSampler(dataset, processes, process, shuffle=False)
+        return self._loader(dataset, sampler)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return the test samples, unchanged."""

@@ -61,3 +61,15 @@ def test_validation_samples_are_shared_out_in_equal_numbers(
         seen.append([int(i) for batch in data.val_dataloader() for i in batch["index"]])
     assert {len(part) for part in seen} == {-(-len(everything) // 3)}
     assert sorted(set(itertools.chain(*seen))) == everything
+
+
+def test_validation_samples_stand_in_one_order_that_no_id_made(
+    settings: Callable[..., dict[str, object]],
+) -> None:
+    data = GliomaDataModule(**settings())
+    data.setup("fit")
+    first, again = ([int(i) for b in data.val_dataloader() for i in b["index"]] for _ in range(2))
+    by_table = [int(i) for b in data.evaluation_loader("validation") for i in b["index"]]
+    assert first == again
+    assert first != by_table
+    assert sorted(first) == sorted(by_table)
