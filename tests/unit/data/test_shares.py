@@ -68,8 +68,8 @@ def test_validation_samples_stand_in_one_order_that_no_id_made(
 ) -> None:
     data = GliomaDataModule(**settings())
     data.setup("fit")
-    first, again = ([int(i) for b in data.val_dataloader() for i in b["index"]] for _ in range(2))
-    by_table = [int(i) for b in data.evaluation_loader("validation") for i in b["index"]]
+    first, again = ([s for b in data.val_dataloader() for s in b["subject_id"]] for _ in range(2))
+    by_table = [s for b in data.evaluation_loader("validation") for s in b["subject_id"]]
     assert first == again
     assert first != by_table
     assert sorted(first) == sorted(by_table)
