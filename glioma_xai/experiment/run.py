@@ -113,6 +113,11 @@ def _work(
     if is_first_process():
         data.write_splits(folder / "splits.csv")
     status.update(left_out=[str(problem) for problem in data.left_out])
+    if noticed := data.cohort.warnings:
+        status.warn(
+            f"Warnings about the cohort: {len(noticed)}. The first: {noticed[0]} All of them: python "
+            "-m glioma_xai.check with the same data settings."
+        )
     # after the data: preparing it may draw numbers, and whether it was cached must not matter
     pl.seed_everything(config.seed, workers=True, verbose=False)
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
