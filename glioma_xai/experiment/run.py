@@ -115,8 +115,8 @@ def _work(
     status.update(left_out=[str(problem) for problem in data.left_out])
     if noticed := data.cohort.warnings:
         status.warn(
-            f"Warnings about the cohort: {len(noticed)}. The first: {noticed[0]} All of them: python "
-            "-m glioma_xai.check with the same data settings."
+            f"Warnings about the cohort: {len(noticed)}. The first: {noticed[0]} All of them: "
+            "python -m glioma_xai.check with the same data settings."
         )
     # after the data: preparing it may draw numbers, and whether it was cached must not matter
     pl.seed_everything(config.seed, workers=True, verbose=False)
