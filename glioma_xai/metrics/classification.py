@@ -71,8 +71,9 @@ class ClassificationScores(Metric):
     def compute(self) -> dict[str, float]:
         """Scores of both levels; NaN where a class is absent.
 
-        Of the slices also ``cross_entropy`` and ``largest_predicted_share``, the share that is
-        predicted as the class predicted most.
+        Of the slices also ``cross_entropy``, ``largest_predicted_share``, the share that is
+        predicted as the class predicted most, and ``informedness``, balanced accuracy scaled so
+        that guessing is 0 and being right 1 (Youden's J for two classes).
         """
         order = first_of_each(dim_zero_cat(self.indices).cpu())
         rows = dim_zero_cat(self.log_probabilities).cpu()[order]
@@ -88,6 +89,8 @@ class ClassificationScores(Metric):
             grouped.probabilities, grouped.labels, threshold=self.threshold, bins=self.bins
         )
         predicted = predict(probabilities, threshold=self.threshold)
+        chance = 1 / probabilities.shape[1]
+        slices["informedness"] = (slices["balanced_accuracy"] - chance) / (1 - chance)
         slices["cross_entropy"] = float(nll_loss(rows, label))
         slices["largest_predicted_share"] = float(np.bincount(predicted).max() / len(predicted))
         return slices | {f"patient/{name}": score for name, score in whole.items()}

@@ -163,7 +163,7 @@ class TrainingGuards(Callback):
             self._say(
                 "drift",
                 f"{drift.words} The network may hide what it decides by. Choose the epoch by "
-                "callbacks.best.monitor=validation/exchanged_accuracy, and read relevance on "
+                "callbacks.best.monitor=validation/guided_score, and read relevance on "
                 "other backgrounds with loss.probe=mixed.",
             )
 

@@ -22,20 +22,23 @@ CRITERIA = (
 def guided_score(scores: Mapping[str, float]) -> float:
     r"""Score that chooses a guided network's epoch: right, and for the right reason.
 
-    .. math:: \sqrt{\text{accuracy on exchanged backgrounds} \cdot \text{relevance in the tumour}}
+    .. math:: \sqrt{\max(J, 0) \cdot \text{relevance in the tumour}}
 
-    Either alone can be had without the other: relevance in the tumour while something else decides,
-    and a decision by the tumour, as in the warm start, that relevance does not show.
+    with J the informedness on exchanged backgrounds. Either alone can be had without the other:
+    relevance in the tumour while something else decides, and a decision by the tumour, as in the
+    warm start, that relevance does not show. A network that guesses, or always names the class that
+    is frequent, scores 0 whatever its relevance shows.
 
     Args:
-        scores: ``exchanged_accuracy`` and, where it is measured, ``absolute_relevance_mass``.
+        scores: ``exchanged_informedness`` and, where it is measured, ``absolute_relevance_mass``.
 
     Returns:
-        In [0, 1]; the accuracy alone where relevance is not measured.
+        In [0, 1]; max(J, 0) alone where relevance is not measured; NaN if a class is absent.
     """
     inside = float(scores.get("absolute_relevance_mass", math.nan))
-    accuracy = float(scores["exchanged_accuracy"])
-    return accuracy if math.isnan(inside) else math.sqrt(accuracy * inside)
+    informedness = float(scores["exchanged_informedness"])
+    right = informedness if math.isnan(informedness) else max(informedness, 0.0)
+    return right if math.isnan(inside) else math.sqrt(right * inside)
 
 
 class Kept(TypedDict):

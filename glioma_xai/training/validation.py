@@ -24,6 +24,7 @@ LOGGED = {
     *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
     "balanced_accuracy",
     "exchanged_accuracy",
+    "exchanged_balanced_accuracy",
     "exchanged_auc",
     "exchanged_patient/accuracy",
     "exchanged_patient/auc",

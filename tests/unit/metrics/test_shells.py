@@ -67,6 +67,8 @@ def test_batches_give_the_scores_of_the_whole():
     assert scores.pop("cross_entropy") == pytest.approx(loss)
     share = (rows["logits"][:, 1] >= rows["logits"][:, 0]).double().mean().item()
     assert scores.pop("largest_predicted_share") == pytest.approx(max(share, 1 - share))
+    youden = expected["sensitivity"] + expected["specificity"] - 1
+    assert scores.pop("informedness") == pytest.approx(youden)
     assert scores == pytest.approx(expected | {f"patient/{n}": s for n, s in patients.items()})
 
 
