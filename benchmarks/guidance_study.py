@@ -270,6 +270,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("probe image", _guided(*ON_IMAGE), ONE),
             Recipe("probe scaled", _guided("loss.probe=scaled"), ONE),
             Recipe("probe noise", _guided("loss.probe=noise"), ONE),
+            Recipe("probe changed at random", _guided("loss.perturbation=random"), ONE),
+            Recipe("probe changed the worst way", _guided("loss.perturbation=worst"), ONE, 2.5),
             Recipe("epsilon in the first layer", _guided("attribution.first_layer=null"), ONE),
             Recipe("w-square in the first layer", _guided("attribution.first_layer=wsquare"), ONE),
             Recipe("zplus", _guided("attribution=zplus"), ONE),

@@ -41,6 +41,8 @@ class LossConfig:
     weighting: Weighting = "fixed"
     balance_every: int = 1
     probe: typing.Literal["image", "scaled", "mixed", "noise"] = "image"
+    perturbation: typing.Literal["none", "random", "worst"] = "none"
+    perturbation_radius: float = 0.1
     warm_start_epochs: int = 0
     warm_start_limit: int = 0
     warm_start: typing.Literal["exchange", "masked", "plain"] = "exchange"

@@ -130,6 +130,8 @@ def build_module(
     guidance = Guidance(
         loss=None if loss.guidance is None else instantiate(loss.guidance),
         probe=loss.probe,
+        perturbation=loss.perturbation,
+        perturbation_radius=loss.perturbation_radius,
         warm_start_epochs=loss.warm_start_epochs,
         warm_start_limit=loss.warm_start_limit,
         warm_start=loss.warm_start,

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     FACTOR = 0
     DONOR = 1
     NOISE = 2
+    CHANGE = 3
 
 
 def sample_generators(

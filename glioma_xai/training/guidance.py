@@ -1,5 +1,6 @@
 """How a batch is guided: which relevance, at which input, for which samples and steps."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from glioma_xai.attribution import LiveComposite, Target, build_composite, compute_relevance
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses import GuidanceLoss, probes
+from glioma_xai.training.perturbation import Perturbation
 
 ProbeName = Literal["image", "scaled", "mixed", "noise"]
 WarmStart = Literal["exchange", "masked", "plain"]
@@ -130,6 +132,8 @@ class Guidance:
         loss: Function of relevance (B, C, *spatial) and lesion mask (B, 1, *spatial) to (B,); None
             switches guidance off.
         probe: Input at which relevance is read.
+        perturbation: Small change of that input, see :func:`perturbation.perturbed`.
+        perturbation_radius: Largest change of a pixel, in units of the normalised image.
         warm_start_epochs: First epochs, which have no guidance.
         warm_start_limit: The warm start goes on, for up to this many epochs in all, until the mean
             classification loss of an epoch is below :data:`LEARNT` of what guessing has: guidance
@@ -151,6 +155,8 @@ class Guidance:
 
     loss: GuidanceLoss | None = None
     probe: ProbeName = "image"
+    perturbation: Perturbation = "none"
+    perturbation_radius: float = 0.1
     warm_start_epochs: int = 0
     warm_start_limit: int = 0
     warm_start: WarmStart = "exchange"
@@ -163,6 +169,8 @@ class Guidance:
     def __post_init__(self) -> None:
         limits = {
             "probe": self.probe in PROBES,
+            "perturbation": self.perturbation in ("none", "random", "worst"),
+            "perturbation_radius": 0 <= self.perturbation_radius < math.inf,
             "warm_start_epochs": self.warm_start_epochs >= 0,
             "warm_start_limit": self.warm_start_limit >= 0,
             "exchange_share": 0 <= self.exchange_share <= 1,
@@ -214,6 +222,8 @@ LEARNT = 0.9  # share of the loss of guessing, ln(classes)
 _RANGES = {
     "warm_start_limit": "a number of epochs, 0 or more",
     "probe": f"one of {', '.join(PROBES)}",
+    "perturbation": "none, random or worst",
+    "perturbation_radius": "a finite number, 0 or more",
     "warm_start_epochs": "a number of epochs, 0 or more",
     "exchange_share": "a share in [0, 1]",
     "warm_start": "exchange, masked or plain",

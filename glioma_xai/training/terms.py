@@ -8,6 +8,7 @@ from glioma_xai.losses import Term, guided_samples, mask_on_grid
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
+from glioma_xai.training.perturbation import perturbed
 from glioma_xai.training.sampling import Key, Supply, exchanged
 
 _DRAWN_KEY = 2**31 - 4
@@ -42,11 +43,12 @@ def joined(values: Tensor, counted: Tensor) -> Term:
 def shares_a_pass(attribution: Attribution, guidance: Guidance, batch: Batch) -> bool:
     """Whether relevance can come out of the forward pass that classifies the batch.
 
-    It can unless it is read at other inputs than the images, of part of the batch, at several
-    layers, or under autocast.
+    It can unless it is read at other or changed inputs, of part of the batch, at several layers, or
+    under autocast.
     """
     return (
         guidance.probe == "image"
+        and guidance.perturbation == "none"
         and len(attribution.places) == 1
         and guidance.guided_share >= 1
         and bool(guided_samples(batch["lesion_mask"]).any())
@@ -94,15 +96,27 @@ def guidance_term(
         probe = PROBES[guidance.probe](
             batch["image"], mask, index=batch["index"], key=key, patient_id=batch["patient_id"]
         )
-        found = guidance_at_places(
-            model,
-            attribution,
-            guidance,
+
+        def values_at(images: Tensor) -> Tensor:
+            return guidance_at_places(
+                model,
+                attribution,
+                guidance,
+                images,
+                batch["label"][chosen],
+                mask[chosen],
+                generator=torch_generator(batch, key=key),
+            )
+
+        inputs = perturbed(
             probe[chosen],
-            batch["label"][chosen],
-            mask[chosen],
-            generator=torch_generator(batch, key=key),
+            values_at,
+            perturbation=guidance.perturbation,
+            radius=guidance.perturbation_radius,
+            index=batch["index"][chosen],
+            key=key,
         )
+        found = values_at(inputs)
         values = values.to(found).index_copy(0, chosen, found)
     return joined(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
 

@@ -1,5 +1,6 @@
 """One training step: which losses it has, what it moves, and what it leaves alone."""
 
+import math
 from functools import partial
 
 import pytest
@@ -169,6 +170,8 @@ def test_still_statistics_restores_after_an_error() -> None:
     [
         ({"guided_share": 0.0}, r"loss\.guided_share: expected a share in \(0, 1\], found 0\.0"),
         ({"every_n_steps": 0}, r"loss\.every_n_steps: expected 1 or more, found 0"),
+        ({"perturbation": "best"}, r"loss\.perturbation: expected none, random or worst"),
+        ({"perturbation_radius": math.nan}, r"loss\.perturbation_radius: expected a finite number"),
         ({"warm_start_epochs": -1}, r"loss\.warm_start_epochs: expected a number of epochs"),
         (
             {"exchange_share": 1.5},
