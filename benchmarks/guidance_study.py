@@ -203,7 +203,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
         (
             *(
                 Recipe(f"both 1 %, weights {g} and 300", _both(0.01, g, 300), (101,), 4)
-                for g in (10, 30, 100)
+                for g in (10, 30)
             ),
         ),
     ),
