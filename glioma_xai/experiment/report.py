@@ -71,7 +71,7 @@ def write_results(
     )
     save_maps(module, data, split=split, path=folder / "relevance" / split / "maps.npz")
     content = write_tables(results, config, data=data, folder=folder, run=run)
-    right, wrong = _cases(table, pictures, data.classes)
+    right, wrong = _cases(table, pictures, data.classes, count=config.overlays)
     report = RunReport(
         title=f"{config.name}, seed {config.seed}",
         verdict=Verdict(**content["verdict"]),
@@ -179,12 +179,16 @@ def _chance(relevance: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _cases(
-    table: pd.DataFrame, pictures: Mapping[str, Sequence[Picture]], classes: tuple[str, ...]
+    table: pd.DataFrame,
+    pictures: Mapping[str, Sequence[Picture]],
+    classes: tuple[str, ...],
+    *,
+    count: int,
 ) -> tuple[list[Case], list[Case]]:
-    """Pictures of right and of wrong predictions."""
+    """Pictures of right and of wrong predictions, which were drawn of the same count of rows."""
     right: list[Case] = []
     wrong: list[Case] = []
-    rows = table.loc[right_and_wrong(table, count=len(pictures))]
+    rows = table.loc[right_and_wrong(table, count=count)]
     for (_, row), (name, drawn) in zip(rows.iterrows(), pictures.items(), strict=True):
         label, guess = classes[row["label"]], classes[row["prediction"]]
         inside = row.get("absolute_relevance_mass", np.nan)
