@@ -97,7 +97,7 @@ class RunStatus:
             "versions": versions(),
         }
         before = read_status(folder)
-        for key in ("started", "epoch", "warnings"):  # a run that goes on keeps its beginning
+        for key in ("started", "epoch", "warnings", "config"):  # a run that goes on keeps its own
             if key in before:
                 self.values[key] = before[key]
 

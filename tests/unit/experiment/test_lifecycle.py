@@ -121,6 +121,14 @@ def test_an_unfinished_run_of_the_same_config_goes_on(tmp_path: Path) -> None:
         goes_on(tmp_path, config)
 
 
+def test_a_run_gone_on_with_by_its_folder_is_still_that_of_its_command(tmp_path: Path) -> None:
+    command = OmegaConf.create({"seed": 1, "paths": {"run": "${oc.env:HOME}"}})
+    RunStatus(tmp_path, command).end("interrupted", Interrupted(signal.SIGTERM))
+    as_read_back = OmegaConf.create({"seed": 1, "paths": {"run": str(tmp_path)}})
+    RunStatus(tmp_path, as_read_back).end("interrupted", Interrupted(signal.SIGTERM))
+    assert goes_on(tmp_path, command)
+
+
 def test_a_broken_status_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "run')
     assert read_status(tmp_path) == {}
