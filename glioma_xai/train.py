@@ -26,7 +26,7 @@ def work(arguments: list[str]) -> None:
         run_sweep("train", arguments)
     elif folder is not None:
         rest = [word for word in overrides if not word.startswith("resume=")]
-        resume_run(Path(folder), rest, multirun=False)
+        resume_run(Path(folder), rest)
     else:
         run_jobs("train", arguments, job)
 

@@ -179,18 +179,17 @@ def _work(
     return score
 
 
-def resume_run(folder: Path, overrides: Sequence[str], *, multirun: bool) -> None:
+def resume_run(folder: Path, overrides: Sequence[str]) -> None:
     """Go on with an interrupted run, in its folder, with its own config.
+
+    Args:
+        folder: The run's.
+        overrides: Further words of the command line; only ``trust=[<package>,...]`` may be.
 
     Raises:
         ConfigError: If another setting is given; a run that goes on keeps its own.
         RunError: If the folder is no run, or the run is finished.
     """
-    if multirun:
-        raise ConfigError(
-            "resume with -m: expected a single run's folder, found a multirun. Resume each run of "
-            "the sweep by itself."
-        )
     trust = value_of("trust", overrides)
     others = [word for word in overrides if not word.lstrip("+").startswith("trust=")]
     if others:

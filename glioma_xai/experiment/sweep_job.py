@@ -35,7 +35,7 @@ def resumed_job(
     overrides = [] if trust is None else [f"trust={trust}"]
 
     def work() -> Score:
-        resume_run(own, overrides, multirun=False)
+        resume_run(own, overrides)
         return 0.0
 
     saved = OmegaConf.load(own / ".hydra" / "config.yaml")
