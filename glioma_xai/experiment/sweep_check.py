@@ -106,14 +106,16 @@ def _compose(name: str, sweep: Sweep, problems: Problems) -> dict[int, DictConfi
 
 def _check_place(config: DictConfig, sweep: Sweep) -> None:
     """Refuse several processes in one job where the launcher cannot start them."""
-    devices, strategy = config.trainer.get("devices", 1), str(config.trainer.get("strategy", ""))
+    trainer = config.trainer
+    devices, strategy = trainer.get("devices", 1), str(trainer.get("strategy", ""))
+    nodes = int(trainer.get("num_nodes", 1))
     one = devices in (1, "1", None) or (OmegaConf.is_list(devices) and len(devices) == 1)
-    several = "ddp" in strategy or not one
-    if several and sweep.launcher != _ONE_PROCESS_A_DEVICE:
+    if ("ddp" in strategy or not one or nodes > 1) and sweep.launcher != _ONE_PROCESS_A_DEVICE:
         raise ConfigError(
             f"trainer: expected one device a job with hydra/launcher={sweep.launcher}, found "
-            f"devices={devices}{f', strategy={strategy}' if strategy else ''}. Each process of "
-            "such a job would start the whole sweep again: use hydra/launcher=submitit_slurm "
+            f"devices={devices}{f', strategy={strategy}' if strategy else ''}"
+            f"{f', num_nodes={nodes}' if nodes > 1 else ''}. Each process of such a job would "
+            "start the whole sweep again: use hydra/launcher=submitit_slurm "
             "hydra.launcher.tasks_per_node=<devices>, which starts the processes itself, or "
             "trainer.devices=1 trainer.strategy=auto with one job a device."
         )
@@ -204,9 +206,9 @@ def _build_networks(
 
 
 def _build(config: DictConfig, data: GliomaDataModule) -> Need:
+    data.batch_size = batch_size = int(config.data.batch_size)  # jobs with other ones share it
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
-    batch_size = int(config.data.batch_size)
     check_training(module, batch_size=batch_size, input_shape=data.input_shape)
     module.configure_optimizers()
     instantiate.build_callbacks(config, run=data.cache_dir)

@@ -34,13 +34,7 @@ def write_pooled(sweep: Path, runs: Sequence[tuple[Path, str]]) -> str:
     Raises:
         CohortError: If a patient is tested in two folds of one setting and seed.
     """
-    groups: defaultdict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
-    for folder, setting in runs:
-        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
-        if config["data"].get("folds") and config["data"].get("fold_split") == "test":
-            name = f"{setting} seed={config['seed']}".strip()
-            groups[name].append((folder, config))
-    groups = defaultdict(list, {name: found for name, found in groups.items() if len(found) > 1})
+    groups = {name: found for name, found in _group(runs).items() if len(found) > 1}
     if not groups:
         return ""
     pooled, tables, lines = {}, [], []
@@ -55,6 +49,23 @@ def write_pooled(sweep: Path, runs: Sequence[tuple[Path, str]]) -> str:
     part.replace(sweep / "folds_predictions.csv")
     write_json(sweep / "folds.json", pooled)
     return "\n".join([*lines, f"folds: {sweep / 'folds.json'}"]) + "\n"
+
+
+def _group(runs: Sequence[tuple[Path, str]]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """Runs of one cross-validation each: the same setting, seed and draw of the folds."""
+    found = []
+    for folder, setting in runs:
+        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+        if config["data"].get("folds") and config["data"].get("fold_split") == "test":
+            found.append((folder, setting, config))
+    draws = {config["data"].get("split_seed") for _, _, config in found}
+    groups: defaultdict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    for folder, setting, config in found:
+        name = f"{setting} seed={config['seed']}".strip()
+        if len(draws) > 1:
+            name += f" data.split_seed={config['data'].get('split_seed')}"
+        groups[name].append((folder, config))
+    return groups
 
 
 def pool_folds(folders: Sequence[Path]) -> pd.DataFrame:

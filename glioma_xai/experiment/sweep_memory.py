@@ -1,9 +1,10 @@
-"""What one training step needs, estimated from a step on two samples."""
+"""What one training step needs, estimated from a step on few samples."""
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glioma_xai.data import GliomaDataModule
+from glioma_xai.experiment.sweep_devices import SHARES_A_MACHINE
 from glioma_xai.experiment.sweep_plan import Sweep
 from glioma_xai.training.module import GuidedClassifier
 
 _SAMPLES = 2
+"""Guided samples of that step: they lend each other their backgrounds."""
 _PROCESS = 1.5e9
 """Bytes that a process takes before its first step: the libraries, on a GPU also their kernels."""
 _COPIES = 4
@@ -78,16 +81,21 @@ class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def estimate_memory(module: GuidedClassifier, data: GliomaDataModule, *, batch_size: int) -> Need:
     """Memory of one training step, guided if the module guides.
 
-    A step on two samples runs on the CPU in float32, every tensor in it is followed, and what it
-    held at most is scaled to the batch. Gradients and weights are counted apart. What a GPU's
-    library reserves for its own work is not seen.
+    A step with two guided samples, and as many others as there are to two in the batch, runs on the
+    CPU in float32, every tensor in it is followed, and what it held at most is scaled to the batch.
+    Gradients and weights are counted apart. What a GPU's library reserves for its own work is not
+    seen.
 
     Args:
-        module: Its network is changed by the step; to be thrown away afterwards.
+        module: Changed by the step; to be thrown away afterwards.
         data: Set up; its batch size is changed.
         batch_size: Samples a step.
     """
-    samples = min(_SAMPLES, batch_size)
+    guided = module.guidance.guided_count(batch_size)
+    samples = min(batch_size, math.ceil(_SAMPLES * batch_size / min(guided, batch_size)))
+    if module.guidance.guided_batch is not None:
+        fewer = replace(module.guidance, guided_batch=max(1, guided * samples // batch_size))
+        module.guidance = module.supply.guidance = fewer
     data.batch_size, data.num_workers = samples, 0
     batch = next(iter(data.train_dataloader()))
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -114,7 +122,9 @@ def memory_warning(need: Need, sweep: Sweep, accelerator: str) -> str | None:
         room, place = available_memory(), "of main memory are free"
         jobs = sweep.at_a_time
     else:
-        room, place = torch.cuda.get_device_properties(0).total_memory, "is what the GPU has"
+        room, place = torch.cuda.get_device_properties(0).total_memory, "is what a GPU has"
+        if sweep.launcher in SHARES_A_MACHINE:  # more jobs than GPUs share them
+            jobs = math.ceil(sweep.at_a_time / torch.cuda.device_count())
     if jobs * (need.total + _PROCESS) <= room:
         return None
     return (

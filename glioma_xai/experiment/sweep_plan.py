@@ -84,7 +84,7 @@ def read_sweep(folder: Path) -> Sweep:
     """A sweep from its folder.
 
     Raises:
-        RunError: If the folder is no sweep.
+        RunError: If the folder is no sweep, or its list of jobs cannot be read.
     """
     path = folder / PLAN
     if not path.is_file():
@@ -92,12 +92,20 @@ def read_sweep(folder: Path) -> Sweep:
             f"{folder}: expected a sweep's folder with {PLAN}, found "
             f"{'none' if folder.exists() else 'no such folder'}. Sweeps lie in runs/sweeps/<date>."
         )
-    values = json.loads(path.read_text())
-    jobs = [Job(job["number"], tuple(job["overrides"]), job["label"]) for job in values["jobs"]]
-    known = {
-        name: values[name] for name in ("launcher", "at_a_time", "searches", "monitor", "mode")
-    }
-    return Sweep(folder, tuple(values["arguments"]), tuple(jobs), **known)
+    try:
+        values = json.loads(path.read_text())
+        jobs = [
+            Job(int(job["number"]), tuple(job["overrides"]), job["label"]) for job in values["jobs"]
+        ]
+        known = {
+            name: values[name] for name in ("launcher", "at_a_time", "searches", "monitor", "mode")
+        }
+        return Sweep(folder, tuple(values["arguments"]), tuple(jobs), **known)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: expected a list of jobs as a sweep writes it, found another file "
+            f"({type(error).__name__}: {error}). Repeat the sweep's command in a new folder."
+        ) from error
 
 
 def plan_sweep(name: str, arguments: Sequence[str]) -> Sweep:

@@ -56,5 +56,7 @@ class Problems:
         if len(jobs) == len(self.sweep.jobs):
             return "every job"
         named = [self.sweep.jobs[number] for number in sorted(jobs)]
-        shown = ", ".join(f"{job.number} ({job.label})" if job.label else "0" for job in named[:3])
+        shown = ", ".join(
+            f"{job.number} ({job.label})" if job.label else str(job.number) for job in named[:3]
+        )
         return f"job {shown}" + (f" and {len(named) - 3} more" if len(named) > 3 else "")

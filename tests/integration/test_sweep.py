@@ -104,6 +104,8 @@ def test_one_job_on_many_devices_is_refused_in_a_multirun(
     said = capsys.readouterr().err
     assert code == 2
     assert "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices>" in said
+    assert train("-m", *SMALL, "+trainer.num_nodes=2", f"paths.root={tmp_path}/runs") == 2
+    assert "found devices=1, num_nodes=2" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 
 from glioma_xai.errors import CohortError, ConfigError, RunError
 from glioma_xai.experiment.sweep_devices import take_device
-from glioma_xai.experiment.sweep_folds import pool_folds
+from glioma_xai.experiment.sweep_folds import pool_folds, write_pooled
 from glioma_xai.experiment.sweep_memory import Need, TensorMemory, memory_warning
 from glioma_xai.experiment.sweep_objectives import objectives_of
 from glioma_xai.experiment.sweep_plan import Job, Sweep, plan_sweep, read_sweep
@@ -54,6 +55,11 @@ def test_a_sweep_is_read_back(tmp_path: Path) -> None:
     assert read_sweep(tmp_path) == sweep
     with pytest.raises(RunError, match=r"expected a sweep's folder with sweep\.json"):
         read_sweep(tmp_path / "nowhere")
+    whole = (tmp_path / "sweep.json").read_text()
+    for broken in (whole[:-9], whole.replace('"number": 0', '"number": "../0"'), "[]"):
+        (tmp_path / "sweep.json").write_text(broken)
+        with pytest.raises(RunError, match="expected a list of jobs as a sweep writes it"):
+            read_sweep(tmp_path)
 
 
 def test_the_folder_of_a_job_is_its_number() -> None:
@@ -98,6 +104,28 @@ def test_pooled_folds_hold_every_patient_once(tmp_path: Path) -> None:
         pool_folds([first, second, again])
 
 
+def test_folds_that_were_drawn_twice_are_pooled_apart(tmp_path: Path) -> None:
+    runs = []
+    for number, (draw, patients) in enumerate([(0, "AB"), (0, "CD"), (1, "AC"), (1, "BD")]):
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        data = {"folds": 2, "fold_split": "test", "split_seed": draw, "classes": ["L", "H"]}
+        config = OmegaConf.create({"seed": 0, "bootstrap": 20, "data": data})
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+        table = pd.DataFrame(
+            {"patient": list(patients), "subject": list(patients), "label": [0, 1]}
+        )
+        table = table.assign(level="slice", split="test", site="", probability_L=0.6)
+        table = table.assign(probability_H=0.4, prediction=0, absolute_relevance_mass=0.5)
+        table.to_csv(folder / "predictions.csv", index=False)
+        runs.append((folder, "loss=a"))
+    said = write_pooled(tmp_path, runs)
+    pooled = json.loads((tmp_path / "folds.json").read_text())
+    assert list(pooled) == [f"loss=a seed=0 data.split_seed={draw}" for draw in (0, 1)]
+    assert [found["patients"] for found in pooled.values()] == [4, 4]
+    assert said.count("2 of 2 folds, 4 patients, each once") == 2
+
+
 def test_objectives_are_of_the_epoch_that_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"selected_epoch": 1}))
     rows = "epoch,validation/auc,validation/loss\n0,.9,.1\n1,.7,.2\n2,.8,\n"
@@ -133,6 +161,20 @@ def test_too_large_a_step_is_said() -> None:
     assert said is not None
     assert said.startswith("memory: 2 jobs at a time, each with one step of about 1000000.0 GB")
     assert memory_warning(Need(10**15, 0), replace(SWEEP, launcher="submitit_slurm"), "cpu") is None
+
+
+def test_jobs_that_share_a_gpu_need_its_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    card = SimpleNamespace(total_memory=10**10)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    need = Need(0, 3 * 10**9)  # and 1.5 GB for the program: two fit, three do not
+    four = replace(SWEEP, launcher="joblib", at_a_time=4)
+    assert memory_warning(need, four, "gpu") is None
+    said = memory_warning(need, replace(four, at_a_time=5), "gpu")
+    assert said is not None
+    assert said.startswith("memory: 3 jobs at a time, each with one step of about 3.0 GB")
+    assert memory_warning(need, replace(SWEEP, launcher="ray", at_a_time=8), "gpu") is None
 
 
 def _take(folder: Path, barrier, devices) -> None:
