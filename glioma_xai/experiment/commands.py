@@ -50,14 +50,16 @@ def _checkpoint(text: str | None, folder: Path) -> str:
 def evaluate(arguments: Sequence[str]) -> None:
     """Evaluate a run on a split, of its own or of other data; print where the results are."""
     own, rest = command_options(
-        arguments, "run", "split", "trust", "output", "faithfulness", "checkpoint"
+        arguments, "run", "split", "trust", "output", "faithfulness", "checkpoint", "device"
     )
     folder = folder_of(own["run"], key="run", command="evaluate")
     split = own["split"] or "test"
     if split not in SPLITS:
         raise ConfigError(f"split: expected one of {', '.join(SPLITS)}, found {split}. Choose one.")
     checkpoint = _checkpoint(own["checkpoint"], folder)
-    saved = open_run(folder, rest, trust=names_of(own["trust"]))
+    saved = open_run(
+        folder, rest, trust=names_of(own["trust"]), device=own["device"], keys=list(own)
+    )
     data = instantiate.build_data(saved.config)
     data.setup("test")
     module, epoch = load_module(saved, data, checkpoint=checkpoint)

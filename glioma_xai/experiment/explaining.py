@@ -1,6 +1,7 @@
 """What `explain` does: one case by one run or several, and training patients like it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from glioma_xai.data import GliomaDataModule
@@ -23,7 +24,7 @@ def explain(arguments: Sequence[str]) -> None:
     ``similar=<n>`` finds the n training patients most like it, by what ``layer`` puts out.
     """
     own, rest = command_options(
-        arguments, "run", "subject", "output", "trust", "compare", "similar", "layer"
+        arguments, "run", "subject", "output", "trust", "compare", "similar", "layer", "device"
     )
     folder = folder_of(own["run"], key="run", command="explain")
     subject = own["subject"]
@@ -35,8 +36,8 @@ def explain(arguments: Sequence[str]) -> None:
     count = _count(own["similar"], own["layer"])
     output = Path(own["output"] or folder / "explanations" / file_name(subject))
     others = [Path(name) for name in names_of(own["compare"])]
-    trust = names_of(own["trust"])
-    saved = [open_run(run, rest, trust=trust) for run in (folder, *others)]
+    opened = partial(open_run, trust=names_of(own["trust"]), device=own["device"], keys=list(own))
+    saved = [opened(run, rest) for run in (folder, *others)]
     labels = _labels(saved)
     module, data = _ready(saved[0])
     first = explain_subject(module, data, subject, output=output)
@@ -45,7 +46,7 @@ def explain(arguments: Sequence[str]) -> None:
     if count:
         training = data
         if saved[0].other_data:
-            _, training = _ready(open_run(folder, (), trust=trust))
+            _, training = _ready(opened(folder, ()))
         write_similar(
             module, data, training, subject, count=count, layer=own["layer"], output=output
         )

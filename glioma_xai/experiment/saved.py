@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +25,8 @@ _OF_THE_NETWORK = (
     "normalisation",
     "region",
 )
+_TAKEN = ("data=", "data.", "paths.")  # overrides that change what a run reads
+_ON_GPU = ("gpu", "cuda", "auto")  # accelerators of a trainer
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class SavedRun:
         folder: Its folder.
         config: The config that it was trained with, ``data`` possibly replaced.
         other_data: Whether ``data`` differs from the run's own.
+        device: Where its network works now.
         form: ``modalities`` and ``classes`` that the network was trained for.
     """
 
     folder: Path
     config: DictConfig
     other_data: bool
+    device: torch.device
     form: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -71,24 +76,60 @@ def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
     return config
 
 
-def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = ()) -> SavedRun:
+def device_of(text: str | None, *, accelerator: str) -> torch.device:
+    """Where a run's network is to work.
+
+    Args:
+        text: ``cpu``, ``cuda`` or ``cuda:<number>``; None for a GPU if the run was trained on one
+            and there is one, else the CPU.
+        accelerator: Of the run's trainer.
+
+    Raises:
+        ConfigError: If it is another kind of device, or a GPU that is not there.
+    """
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if text is None:
+        return torch.device("cuda" if gpus and accelerator in _ON_GPU else "cpu")
+    known = ["cpu", "cuda", *gpus] if gpus else ["cpu"]
+    if text not in known:
+        raise ConfigError(f"device: expected one of {', '.join(known)}, found {text}. Choose one.")
+    return torch.device(text)
+
+
+def open_run(
+    folder: Path,
+    overrides: Sequence[str],
+    *,
+    trust: Sequence[str] = (),
+    device: str | None = None,
+    keys: Sequence[str] = (),
+) -> SavedRun:
     """Read a run's config and apply the ``data`` overrides of a command line.
 
     ``data=<name>`` replaces the data's config, except for what the network needs (channels, size,
     spacing, ...), which stays the run's unless overridden, and tests on the whole of
     it; without it ``data.<key>=`` changes the run's own data.
 
+    Args:
+        folder: The run's.
+        overrides: Of the command line, less the command's own keys.
+        trust: Packages of the user's own, see :func:`instantiate.check_trust`.
+        device: Where the network is to work, see :func:`device_of`.
+        keys: The command's own, among which a misspelt one is looked for too.
+
     Raises:
-        ConfigError: For an unknown key.
+        ConfigError: For an unknown key or device.
         RunError: If the folder is no run.
     """
     config = read_config(folder, trust=trust)
-    wanted = [word for word in overrides if word.startswith(("data=", "data.", "paths."))]
-    for word in set(overrides) - set(wanted):
-        key = word.partition("=")[0]
-        raise ConfigError(f"{key}: not a key of this command. {nearest(key, known_keys('train'))}")
+    place = device_of(device, accelerator=str(config.trainer.get("accelerator", "auto")))
+    wanted = [word for word in overrides if word.startswith(_TAKEN)]
+    if unknown := set(overrides) - set(wanted):
+        key = min(unknown).partition("=")[0]
+        known = [name for name in known_keys("train") if f"{name}=".startswith(_TAKEN)]
+        raise ConfigError(f"{key}: not a key of this command. {nearest(key, [*keys, *known])}")
     if not wanted:
-        return SavedRun(folder, config, other_data=False)
+        return SavedRun(folder, config, other_data=False, device=place)
     form = {key: [str(name) for name in config.data[key]] for key in ("modalities", "classes")}
     if any(word.startswith("data=") for word in wanted):
         fresh = compose_config("train", wanted).data
@@ -104,7 +145,7 @@ def open_run(folder: Path, overrides: Sequence[str], *, trust: Sequence[str] = (
         _change_data(config, wanted)
     check_config(config)
     other = any(word.startswith(("data=", "data.")) for word in wanted)
-    return SavedRun(folder, config, other_data=other, form=form)
+    return SavedRun(folder, config, other_data=other, device=place, form=form)
 
 
 def _change_data(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -153,7 +194,7 @@ def load_module(
             f"found {found.get(first)} ({len(differing)} entries differ). {fix}"
         )
     module.load_state_dict(weights)
-    module.eval()
+    module.to(saved.device).eval()
     return module, int(content["epoch"])
 
 

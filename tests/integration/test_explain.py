@@ -92,6 +92,8 @@ def test_similar_training_patients_are_named(
     ("arguments", "error", "message"),
     [
         (["similar=many"], ConfigError, "similar: expected a number of patients, found many"),
+        (["device=tpu"], ConfigError, "device: expected one of cpu"),
+        (["subjct=x"], ConfigError, "subjct: not a key of this command. Did you mean subject?"),
         (["similar=999"], ConfigError, "similar: expected 1 to"),
         (["layer=relu1"], ConfigError, "expected similar=<n> with it"),
         (["similar=1", "layer=relu9"], ConfigError, "layer: expected one of conv1"),
