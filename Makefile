@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 RUN := OMP_NUM_THREADS=2 $(BIN)/python -m
 
-.PHONY: demo test install test-exact test-faults lint format study phantom-study clean
+.PHONY: demo test install test-exact test-faults test-gpu lint format study phantom-study clean
 
 # A plain and a guided network on a phantom whose training images carry a marker, side by side.
 DEMO := +debug=demo paths.root=runs/demo
@@ -22,6 +22,10 @@ test-exact: $(VENV)/.installed
 
 test-faults: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
+
+# On a machine with CUDA devices; prints how the time of a step grows.
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 0 -m gpu -s
 
 # What guidance changes, recipe by recipe; goes on where it stopped. benchmarks/guidance_study.py --price first.
 study: $(VENV)/.installed
