@@ -15,13 +15,30 @@ def public_settings(config: DictConfig) -> dict[str, object]:
     """The config by dotted key, with no folder of whoever ran it: of paths the last part only."""
     node = OmegaConf.to_container(config, resolve=False)
     return {
-        key: _last_part(value) if key.startswith(FOLDERS) or _is_folder(value) else value
+        key: shown_value(value, folder=key.startswith(FOLDERS))
         for key, value in flatten(node).items()
     }
 
 
+def shown_value(value: object, *, folder: bool = False) -> object:
+    """A value with the last part only of each folder in it.
+
+    Args:
+        value: Of a config, or a list of such.
+        folder: It is one, even if it is not absolute.
+    """
+    if isinstance(value, list):
+        return [shown_value(item, folder=folder) for item in value]
+    if isinstance(value, dict):
+        return {key: shown_value(item, folder=folder) for key, item in value.items()}
+    return _last_part(value) if folder or _is_folder(value) else value
+
+
 def _is_folder(value: object) -> bool:
-    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+    if not isinstance(value, str):
+        return False
+    absolute = Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    return absolute or value.startswith(("~", "file:"))
 
 
 def _last_part(value: object) -> object:

@@ -45,6 +45,8 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
                 "grades": "hers/jane/g.csv",
             },
             "model": {"weights": "/home/jane/w.ckpt", "shape": [1, 2]},
+            "callbacks": {"own": {"files": ["/home/jane/a.csv", {"b": "~jane/b.csv"}]}},
+            "optimizer": {"state": "D:\\jane\\adam.pt"},
         }
     )
     shown = public_settings(config)
@@ -53,6 +55,8 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
     assert shown["data.manifest"] == "cohort.csv"
     assert shown["data.grades"] == "g.csv"
     assert shown["model.weights"] == "w.ckpt"
+    assert shown["callbacks.own.files"] == ["a.csv", {"b": "b.csv"}]
+    assert shown["optimizer.state"] == "adam.pt"
     assert (shown["seed"], shown["model.shape"]) == (3, [1, 2])
     assert "jane" not in str(shown)
 
