@@ -1,10 +1,11 @@
 """Lightning callbacks: best checkpoint, metrics.csv, seeds by step, overlays for the logger."""
 
 import csv
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.records import Batch
@@ -20,6 +22,9 @@ from glioma_xai.visualization.layers import Layers
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps ``checkpoints/best.ckpt``, the epoch that a validation metric chooses.
+
+    Of epochs with equal values, such as an AUC of 1, that with the lowest validation loss: the
+    first of them may have all its probabilities on one side of the threshold.
 
     Args:
         folder: The run's ``checkpoints`` folder.
@@ -52,6 +57,27 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=True,  # the epoch's validation is done by then
         )
+        self.loss = math.inf  # of the epoch that is kept
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether the epoch is better than the one that is kept."""
+        logged = float(trainer.callback_metrics.get("validation/loss", math.inf))
+        loss = math.inf if math.isnan(logged) else logged
+        better = super().check_monitor_top_k(trainer, current)
+        if not better and current is not None and current == self.kth_value:
+            better = trainer.strategy.reduce_boolean_decision(loss < self.loss)
+        if better:
+            self.loss = loss
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's, and the loss of the epoch that is kept."""
+        return super().state_dict() | {"loss": self.loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run stopped."""
+        super().load_state_dict(state_dict)
+        self.loss = state_dict.get("loss", math.inf)
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -62,23 +63,32 @@ def test_the_most_crowded_goes_and_the_best_of_each_criterion_stays() -> None:
 class Told(pl.LightningModule):
     """Its only weight counts epochs; its validation scores are those it was told."""
 
-    def __init__(self, history: list[tuple[float, ...]]) -> None:
+    def __init__(self, history: list[tuple[float, ...]], names: tuple[str, ...]) -> None:
         super().__init__()
         self.history = history
+        self.names = names
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return -self.weight.sum()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        for name, value in zip(CRITERIA, self.history[self.current_epoch], strict=True):
+        for name, value in zip(self.names, self.history[self.current_epoch], strict=True):
             self.log(name, value)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
-def train(folder: Path, *, until: int, resume: bool = False, **options: object) -> None:
+def train(
+    folder: Path,
+    *,
+    until: int,
+    resume: bool = False,
+    history: list[tuple[float, ...]] = DRIFTING,
+    names: tuple[str, ...] = CRITERIA,
+    **options: object,
+) -> None:
     last = folder / "last.ckpt"
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -95,7 +105,11 @@ def train(folder: Path, *, until: int, resume: bool = False, **options: object) 
     )
     loader = DataLoader([torch.zeros(1)])  # type: ignore[arg-type]
     trainer.fit(
-        Told(DRIFTING), loader, loader, ckpt_path=str(last) if resume else None, weights_only=True
+        Told(history, names),
+        loader,
+        loader,
+        ckpt_path=str(last) if resume else None,
+        weights_only=True,
     )
 
 
@@ -124,6 +138,24 @@ def test_a_resumed_run_ends_with_the_same_front(tmp_path: Path) -> None:
     train(tmp_path / "cut", until=6, resume=True)
     assert listed(tmp_path / "cut") == listed(tmp_path / "whole")
     assert not stray.exists()
+
+
+@pytest.mark.parametrize(
+    ("losses", "epoch"),
+    [([0.9, 0.7, 0.5, 0.1, 0.2], 3), ([0.9, math.nan, 0.2, 0.3, 0.2], 2), ([0.5] * 5, 1)],
+)
+@pytest.mark.parametrize("cut", [0, 2, 4])
+def test_of_epochs_with_equal_scores_the_lowest_loss_decides(
+    tmp_path: Path, losses: list[float], epoch: int, cut: int
+) -> None:
+    history = list(zip([0.8, 1.0, 1.0, 1.0, 1.0], losses, strict=True))
+    names = ("validation/auc", "validation/loss")
+    told: dict[str, Any] = {"history": history, "names": names, "criteria": names[:1]}
+    if cut:
+        train(tmp_path, until=cut, **told)
+    train(tmp_path, until=5, resume=cut > 0, **told)
+    checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert checkpoint["state_dict"]["weight"].tolist() == [epoch + 1.0]
 
 
 def test_no_more_than_asked_for_are_kept(tmp_path: Path) -> None:
