@@ -162,9 +162,9 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "texture": (
         (*SMALL, "data.spacing_mm=2.0", "data.spatial_size=[96,112]", "data.slice_count=2"),
         (
-            Recipe("clean", PLAIN, THREE, minutes=2, shortcut="none"),
+            Recipe("clean", PLAIN, minutes=2, shortcut="none"),
             Recipe("plain", PLAIN, THREE, minutes=2, shortcut="texture"),
-            Recipe("lrp_guided", _guided(), THREE, minutes=4, shortcut="texture"),
+            Recipe("lrp_guided", _guided(), minutes=4, shortcut="texture"),
         ),
     ),
     # masks for 10 % (86) and 3 % (26) of 864 training patients, labels for all
