@@ -123,7 +123,8 @@ class TrainingGuards(Callback):
         guided = float(values.get("train/guidance_weight", 0.0)) > 0
         self._watch_classes(guided=guided)
         self._watch_magnitude()
-        self._watch_drift()
+        if guided:  # nothing makes a network hide its reasons before
+            self._watch_drift()
         self._watch_fairwashing(values, epoch=trainer.current_epoch)
 
     def _watch_classes(self, *, guided: bool) -> None:

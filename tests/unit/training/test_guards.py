@@ -134,11 +134,11 @@ def test_relevance_that_vanishes_is_said_once() -> None:
 
 def test_hidden_reasons_are_said_once() -> None:
     accuracy, inside = [0.7, 0.9, 0.9, 0.7, 0.6], [0.5, 0.9, 0.92, 0.95, 0.97]
-    found = watch(
-        [
-            {"exchanged_accuracy": a, "absolute_relevance_mass": m}
-            for a, m in zip(accuracy, inside, strict=True)
-        ]
-    )
+    epochs = [
+        {"exchanged_accuracy": a, "absolute_relevance_mass": m}
+        for a, m in zip(accuracy, inside, strict=True)
+    ]
+    assert not watch(epochs, guided=False)  # a warm start, or a plain run
+    found = watch(epochs)
     assert len(found) == 1
     assert found[0].startswith("Fairwashing: from epoch 3 on behaviour falls from 0.90 to 0.70")
