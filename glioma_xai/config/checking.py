@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import pydantic
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from glioma_xai.attribution import COMPOSITES
 from glioma_xai.config.composing import nearest
@@ -29,10 +30,11 @@ def check_config(config: DictConfig) -> None:
     Raises:
         ConfigError: At the first such key, with the nearest known one.
     """
-    container = typing.cast(
-        "dict[str, typing.Any]",
-        OmegaConf.to_container(config, resolve=True, throw_on_missing=True),
-    )
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    container = typing.cast("dict[str, typing.Any]", values)
     _check_node(container, TrainConfig, "")
     _check_targets(container, "")
     loss, composite = container["loss"], container["attribution"]["composite"]
@@ -50,7 +52,7 @@ def check_config(config: DictConfig) -> None:
 
 
 def _check_node(node: Node, schema: type, path: str) -> None:
-    hints = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema, include_extras=True)
     known = [f.name for f in fields(schema)]  # type: ignore[arg-type]
     for key, value in node.items():
         if key not in known:
@@ -77,7 +79,10 @@ def _check_targets(node: object, path: str) -> None:
 
 def _check_call(node: Node, path: str) -> None:
     target = find_target(str(node["_target_"]), where=f"{path}_target_")
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # a builtin that does not say what it takes
+        return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     try:
@@ -111,10 +116,12 @@ def _check_value(value: object, annotation: object, path: str) -> None:
     except pydantic.errors.PydanticUserError:
         return  # a tensor, a module: nothing that YAML could hold
     try:
-        adapter.validate_python(value)
+        read = adapter.validate_python(value)
     except pydantic.ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ConfigError(f"{path}: {reason}, found {value!r}. Change {path}.") from error
+    if isinstance(value, str) and isinstance(read, int | float):  # pydantic reads it, we do not
+        raise ConfigError(f"{path}: expected a number, found the text {value!r}. Drop the quotes.")
 
 
 def find_target(name: str, *, where: str) -> Callable[..., object]:

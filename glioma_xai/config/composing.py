@@ -51,6 +51,18 @@ def compose_config(
             return compose(name, [*overrides, *search], return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(str(error), name)) from error
+    except ValueError as error:  # Hydra's for a group that is given a number or nothing
+        raise ConfigError(_unnamed(overrides) or str(error)) from error
+
+
+def _unnamed(overrides: Sequence[str]) -> str | None:
+    """What is wrong with the first override that gives a group something other than a name."""
+    for word in overrides:
+        group, _, value = word.lstrip("+").partition("=")
+        known = choices(group)
+        if known and value not in known:
+            return f"{word}: no such choice. {nearest(value, known)}"
+    return None
 
 
 def _quoted(folder: str) -> str:

@@ -3,6 +3,7 @@
 import typing
 from dataclasses import MISSING, dataclass, fields
 
+import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from glioma_xai.attribution import Target
@@ -78,7 +79,7 @@ class TrainConfig:
     scheduler: Node | None = None
     logger: dict[str, Node | None] | None = None
     name: str = "plain"
-    seed: int = 0
+    seed: typing.Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)] = 0
     deterministic: bool = False
     class_weights: typing.Literal["none", "balanced"] = "none"
     replace_activations: bool = False

@@ -7,15 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from glioma_xai.config import conf_dir
 from glioma_xai.data import GliomaDataModule
-from glioma_xai.errors import ConfigError
+from glioma_xai.errors import ConfigError, GliomaXaiError
 from glioma_xai.experiment.public import FOLDERS
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant
@@ -83,16 +85,30 @@ def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
     walk(OmegaConf.to_container(config, resolve=False), "")
 
 
+def _build(node: DictConfig, **extra: object) -> Any:  # noqa: ANN401 - as a config names it
+    """The object of a node; what its own constructor says is wrong is raised as it was said."""
+    try:
+        return instantiate(node, **extra)
+    except InstantiationException as error:  # Hydra's wrapper
+        cause = error.__cause__
+        if isinstance(cause, GliomaXaiError):
+            raise cause from error
+        if isinstance(cause, MisconfigurationException):
+            raise ConfigError(
+                f"{node._get_full_key(None)}: expected settings that {node['_target_']} can work "
+                f"with, found: {cause}"
+            ) from error
+        raise
+
+
 def build_data(config: DictConfig) -> GliomaDataModule:
     """The DataModule; its randomness comes from the run's seed."""
-    return cast("GliomaDataModule", instantiate(config.data, _convert_="all"))
+    return cast("GliomaDataModule", _build(config.data, _convert_="all"))
 
 
 def build_model(config: DictConfig, *, input_shape: Sequence[int], classes: int) -> nn.Module:
     """The network for the data's shape and classes."""
-    model = instantiate(
-        config.model, input_shape=tuple(input_shape), classes=classes, _convert_="all"
-    )
+    model = _build(config.model, input_shape=tuple(input_shape), classes=classes, _convert_="all")
     if config.get("replace_activations"):
         for path, kind in replace_activations(model).items():
             print(f"replaced {kind} at {path} by ReLU")
@@ -115,7 +131,7 @@ def build_module(
     for place in attribution.places:  # names layers without a rule, if any
         place.composite_for(model, data.input_shape)
     loss = config.loss
-    schedule = constant if loss.schedule is None else instantiate(loss.schedule)
+    schedule = constant if loss.schedule is None else _build(loss.schedule)
     objective = Objective(
         guidance_weight=loss.guidance_weight,
         consistency_weight=loss.consistency_weight,
@@ -128,7 +144,7 @@ def build_module(
     few = data.division.mask_share < 1
     drawn = max(1, round(loss.guided_share * data.batch_size)) if few else None
     guidance = Guidance(
-        loss=None if loss.guidance is None else instantiate(loss.guidance),
+        loss=None if loss.guidance is None else _build(loss.guidance),
         probe=loss.probe,
         perturbation=loss.perturbation,
         perturbation_radius=loss.perturbation_radius,
@@ -146,8 +162,8 @@ def build_module(
         attribution=attribution,
         guidance=guidance,
         objective=objective,
-        optimizer=instantiate(config.optimizer),
-        scheduler=None if not config.scheduler else instantiate(config.scheduler),
+        optimizer=_build(config.optimizer),
+        scheduler=None if not config.scheduler else _build(config.scheduler),
         seed=config.seed,
         bank=build_bank(data),
     )
@@ -168,7 +184,7 @@ def build_callbacks(config: DictConfig, *, run: Path) -> dict[str, Callback]:
         if node is None:
             continue
         extra = {"folder": str(run / "checkpoints")} if name in ("best", "pareto") else {}
-        callbacks[str(name)] = instantiate(node, **extra)
+        callbacks[str(name)] = _build(node, **extra)
     return callbacks
 
 
@@ -176,7 +192,7 @@ def build_loggers(config: DictConfig) -> list[Logger]:
     """The configured loggers; W&B keeps its own lines off the terminal."""
     os.environ.setdefault("WANDB_SILENT", "true")
     nodes = config.logger or {}
-    return [instantiate(node) for node in nodes.values() if node is not None]
+    return [_build(node) for node in nodes.values() if node is not None]
 
 
 def build_trainer(
@@ -187,7 +203,7 @@ def build_trainer(
     Raises:
         ConfigError: If training has no end: schedules of the guidance weight are shares of it.
     """
-    trainer = instantiate(
+    trainer = _build(
         config.trainer, callbacks=list(callbacks), logger=list(loggers) or False, _convert_="all"
     )
     if trainer.max_epochs in (None, -1) and trainer.max_steps == -1:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from glioma_xai.config import compose_config
+from glioma_xai.errors import ConfigError
+from glioma_xai.experiment import instantiate
 from tests.conftest import Cli
 
 
@@ -17,6 +20,15 @@ from tests.conftest import Cli
         ("train", ["+experiment=lrp_gided"], 2, "Did you mean lrp_guided?"),
         ("train", ["data=brats"], 2, "data.root"),
         ("train", ["data=brats", "data.root=/nowhere/brats"], 1, "/nowhere/brats"),
+        (
+            "train",
+            ["data.batch_size=0"],
+            2,
+            "Error: data.batch_size must be 1 or more, got 0",
+        ),
+        ("train", ["logger=null"], 2, "logger=null: no such choice. Known: csv, none, wandb."),
+        ("train", ["name=${nope}"], 2, "Interpolation key 'nope' not found"),
+        ("train", ["seed=-1"], 2, "seed: Input should be greater than or equal to 0, found -1"),
         ("train", ["resume=nowhere"], 1, "nowhere: expected a run folder"),
         ("evaluate", [], 2, "run: expected a run folder"),
         ("evaluate", ["run=nowhere"], 1, "nowhere: expected a run folder"),
@@ -44,6 +56,23 @@ def test_mistakes(
     assert message in printed.err + printed.out
     assert len(printed.err.strip().splitlines()) == 1
     assert "Traceback" not in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+trainer.limit_train_batches=-3", r"trainer: expected settings that .*found: .*-3"),
+        ("callbacks.best.monitor=test/auc", "callbacks.best.monitor: expected a metric of the val"),
+    ],
+)
+def test_what_a_constructor_refuses_is_a_mistake_in_the_config(override: str, message: str) -> None:
+    config = compose_config("train", [override, "paths.run=run"])
+    with pytest.raises(ConfigError, match=message):
+        instantiate.build_trainer(
+            config,
+            callbacks=list(instantiate.build_callbacks(config, run=Path("run")).values()),
+            loggers=[],
+        )
 
 
 def test_a_failed_run_says_so_in_its_status(cli: Cli, tmp_path: Path) -> None:
