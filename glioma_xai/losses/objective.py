@@ -199,6 +199,8 @@ class Objective(nn.Module):
     def _total(self, classification: Tensor, guidance: Tensor, weight: float) -> Tensor:
         """Combine the two; guidance of weight 0 is left out, since 0 * NaN is NaN."""
         if self.weighting == "uncertainty":
+            if weight == 0:  # DDP wants every parameter used
+                return classification + 0 * self.log_variances.sum()
             first, second = self.log_variances
             classification = torch.exp(-first) * classification + first / 2
             guidance = torch.exp(-second) * guidance + second / 2

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -122,9 +122,9 @@ def risk_coverage_curve(uncertainty: ArrayLike, wrong: ArrayLike) -> tuple[Array
     Reference:
         Geifman and El-Yaniv (2017), NeurIPS, "Selective classification for deep neural networks".
     """
-    order, errors = _sorted(uncertainty, wrong)
-    kept = np.arange(1, len(order) + 1)
-    return kept / len(order), np.cumsum(errors) / kept
+    kept, errors = _sorted(uncertainty, wrong, np.ones((1, len(np.asarray(wrong)))))
+    covered = np.cumsum(kept[0])
+    return covered / len(covered), np.cumsum(errors[0]) / covered
 
 
 def area_under_risk_coverage(uncertainty: ArrayLike, wrong: ArrayLike, weights: Array) -> Array:
@@ -146,19 +146,26 @@ def area_under_risk_coverage(uncertainty: ArrayLike, wrong: ArrayLike, weights: 
     """
     if np.isnan(np.asarray(uncertainty, dtype=float)).any():
         return np.full(len(weights), np.nan)
-    order, errors = _sorted(uncertainty, wrong)
-    kept = weights[:, order]
+    kept, errors = _sorted(uncertainty, wrong, weights)
     covered = np.cumsum(kept, axis=1)
     risk = np.divide(
-        np.cumsum(kept * errors, axis=1), covered, out=np.zeros_like(covered), where=covered > 0
+        np.cumsum(errors, axis=1), covered, out=np.zeros_like(covered), where=covered > 0
     )
     return np.asarray((kept * risk).sum(axis=1) / covered[:, -1])
 
 
-def _sorted(uncertainty: ArrayLike, wrong: ArrayLike) -> tuple[NDArray[np.intp], Array]:
-    """Most certain first, and the errors in that order, averaged over equal uncertainties."""
+def _sorted(
+    uncertainty: ArrayLike, wrong: ArrayLike, weights: Array
+) -> tuple[Array, Array]:
+    """Weights of the rows, most certain first, and how much of each is wrong, (R, N) each.
+
+    Rows of equal uncertainty share their errors in proportion to their weights.
+    """
     values = np.asarray(uncertainty, dtype=np.float64)
     order = np.argsort(values, kind="stable")
-    _, run, size = np.unique(values[order], return_inverse=True, return_counts=True)
-    errors = np.asarray(wrong, dtype=np.float64)[order]
-    return order, (np.bincount(run, weights=errors) / size)[run]
+    _, first, run = np.unique(values[order], return_index=True, return_inverse=True)
+    kept = weights[:, order]
+    errors = np.add.reduceat(kept * np.asarray(wrong, dtype=np.float64)[order], first, axis=1)
+    total = np.add.reduceat(kept, first, axis=1)
+    share = np.divide(errors, total, out=np.zeros_like(total), where=total > 0)
+    return kept, kept * share[:, run]

@@ -82,6 +82,13 @@ def test_a_constant_uncertainty_gives_the_error_rate():
     assert area_under_risk_coverage(np.ones(5), wrong, np.ones((1, 5)))[0] == pytest.approx(0.4)
 
 
+def test_rows_of_equal_uncertainty_count_by_their_weights():
+    wrong = np.array([1, 0, 0, 1, 0])
+    weights = np.random.default_rng(0).multinomial(5, np.full(5, 0.2), size=20).astype(float)
+    found = area_under_risk_coverage(np.ones(5), wrong, weights)
+    np.testing.assert_allclose(found, weights @ wrong / 5)  # the error rate of each draw
+
+
 def test_lengths_must_match():
     with pytest.raises(
         ShapeError, match=r"inside must have one value.*expected \(2,\), got \(3,\)"
