@@ -158,9 +158,7 @@ def test_a_search_is_stood_for_by_its_choices_and_the_ends_of_its_intervals() ->
 def test_a_number_in_quotes_is_refused_and_a_builtin_cannot_be_looked_into() -> None:
     with pytest.raises(ConfigError, match=r"seed: expected a number, found the text '3'\. Drop"):
         check_config(compose("seed='3'"))
-    with pytest.raises(
-        ConfigError, match=r"model.dropout: expected a number, found the text"
-    ):
+    with pytest.raises(ConfigError, match=r"model.dropout: expected a number, found the text"):
         check_config(compose("model.dropout='0.1'"))
     check_config(compose("scheduler._target_=builtins.dict", "scheduler=cosine"))
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from glioma_xai.metrics.functional.curves import auc, average_precision, ratio
 from glioma_xai.metrics.functional.decisions import Labels, check_predictions, predict
 from glioma_xai.metrics.functional.delong import delong_interval, separated_interval
 from glioma_xai.metrics.functional.intervals import (
@@ -34,7 +35,7 @@ def accuracy(
 ) -> Array:
     """Share of rows whose class is predicted, (R,)."""
     correct = predict(probabilities, threshold=threshold) == labels
-    return _ratio(weights @ correct, weights.sum(axis=1))
+    return ratio(weights @ correct, weights.sum(axis=1))
 
 
 def recalls(
@@ -43,7 +44,7 @@ def recalls(
     """Share of each class's rows that are predicted as that class, (R, K); NaN if it has none."""
     correct = predict(probabilities, threshold=threshold) == labels
     members = np.eye(probabilities.shape[1])[labels]  # N K
-    return _ratio(weights @ (members * correct[:, None]), weights @ members)
+    return ratio(weights @ (members * correct[:, None]), weights @ members)
 
 
 def balanced_accuracy(
@@ -67,22 +68,12 @@ def specificity(
     return recalls(probabilities, labels, weights, threshold=threshold)[:, 0]
 
 
-def auc(probabilities: Array, labels: Labels, weights: Array) -> Array:
-    """Area under the ROC curve, ties counting half, (R,); mean over classes if more than two."""
-    return _mean_over_classes(_area, probabilities, labels, weights)
-
-
-def average_precision(probabilities: Array, labels: Labels, weights: Array) -> Array:
-    """Area under the precision-recall curve by steps, (R,); mean over classes if more than two."""
-    return _mean_over_classes(_precision, probabilities, labels, weights)
-
-
 def brier(probabilities: Array, labels: Labels, weights: Array) -> Array:
     """Mean squared distance to the label, (R,): in [0, 1] with two classes, else in [0, 2]."""
     members = np.eye(probabilities.shape[1])[labels]
     distance = ((probabilities - members) ** 2).sum(axis=1)
     scale = 0.5 if probabilities.shape[1] == 2 else 1.0
-    return scale * _ratio(weights @ distance, weights.sum(axis=1))
+    return scale * ratio(weights @ distance, weights.sum(axis=1))
 
 
 def expected_calibration_error(
@@ -100,7 +91,7 @@ def expected_calibration_error(
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.eye(bins)[bin_of] * (confidence - correct)[:, None]  # N bins
-    return _ratio(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
+    return ratio(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
 
 def classification_scores(
@@ -110,7 +101,7 @@ def classification_scores(
     threshold: float = 0.5,
     bins: int = 15,
 ) -> dict[str, float]:
-    """Every score of this module on the data.
+    """Every score on the data.
 
     Args:
         probabilities: (N, K), rows summing to 1.
@@ -142,7 +133,7 @@ def classification_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Every score of this module with its confidence interval.
+    """Every score with its confidence interval.
 
     Where each patient has one row, the area has DeLong's interval and accuracy, sensitivity and
     specificity have Wilson's; everything else is a bootstrap by patient.
@@ -206,50 +197,3 @@ def _scores(classes: int, threshold: float, bins: int) -> Mapping[str, Score]:
         scores["sensitivity"] = partial(sensitivity, threshold=threshold)
         scores["specificity"] = partial(specificity, threshold=threshold)
     return scores
-
-
-def _mean_over_classes(
-    score: Callable[[Array, NDArray[np.bool_], Array], Array],
-    probabilities: Array,
-    labels: Labels,
-    weights: Array,
-) -> Array:
-    if probabilities.shape[1] == 2:
-        return score(probabilities[:, 1], labels == 1, weights)
-    by_class = [
-        score(probabilities[:, index], labels == index, weights)
-        for index in range(probabilities.shape[1])
-    ]
-    return np.asarray(np.mean(by_class, axis=0))
-
-
-def _cumulated(scores: Array, positive: NDArray[np.bool_], weights: Array) -> tuple[Array, Array]:
-    """Weight of the positives and negatives at or above each distinct score, (R, T)."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # ends of runs of ties
-    sorted_weights = weights[:, order]
-    hits = np.cumsum(sorted_weights * positive[order], axis=1)[:, last]
-    alarms = np.cumsum(sorted_weights * ~positive[order], axis=1)[:, last]
-    return hits, alarms
-
-
-def _area(scores: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
-    hits, alarms = _cumulated(scores, positive, weights)
-    below = hits - np.diff(hits, axis=1, prepend=0) / 2  # of a run of ties, half is outranked
-    area = (np.diff(alarms, axis=1, prepend=0) * below).sum(axis=1)
-    return _ratio(area, hits[:, -1] * alarms[:, -1])
-
-
-def _precision(scores: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
-    hits, alarms = _cumulated(scores, positive, weights)
-    gained = np.diff(hits, axis=1, prepend=0)
-    both = hits + alarms
-    precision = np.divide(hits, both, out=np.zeros_like(hits), where=both > 0)
-    area = _ratio((gained * precision).sum(axis=1), hits[:, -1])
-    return np.where(alarms[:, -1] > 0, area, np.nan)
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    empty: Array = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=empty, where=denominator > 0)
-    return empty

@@ -154,9 +154,7 @@ def area_under_risk_coverage(uncertainty: ArrayLike, wrong: ArrayLike, weights: 
     return np.asarray((kept * risk).sum(axis=1) / covered[:, -1])
 
 
-def _sorted(
-    uncertainty: ArrayLike, wrong: ArrayLike, weights: Array
-) -> tuple[Array, Array]:
+def _sorted(uncertainty: ArrayLike, wrong: ArrayLike, weights: Array) -> tuple[Array, Array]:
     """Weights of the rows, most certain first, and how much of each is wrong, (R, N) each.
 
     Rows of equal uncertainty share their errors in proportion to their weights.

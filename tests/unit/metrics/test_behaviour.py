@@ -7,7 +7,7 @@ import pytest
 
 from glioma_xai.errors import ShapeError
 from glioma_xai.metrics.functional.behaviour import find_drift, score_gap
-from glioma_xai.metrics.functional.classification import auc
+from glioma_xai.metrics.functional.curves import auc
 from glioma_xai.metrics.functional.subgroups import scores_by_group, worst_group
 
 
