@@ -26,6 +26,8 @@ class ObjectiveParts:
         guidance: Mean guidance loss of the guided samples, unweighted, scalar; 0 if not computed.
         consistency: The same for the consistency loss.
         guidance_weight: Factor that the guidance had at this step, balancing included.
+        guided_count: What the sum of the guidance losses was divided by; None if they were not
+            computed, 0 if no sample is guided in any process.
     """
 
     total: Tensor
@@ -33,6 +35,7 @@ class ObjectiveParts:
     guidance: Tensor
     consistency: Tensor
     guidance_weight: float
+    guided_count: float | None
 
 
 def _check_weight(name: str, value: float, *, upper: float = math.inf) -> None:
@@ -187,14 +190,14 @@ class Objective(nn.Module):
         nothing = classification.new_zeros(())
         guided = nothing if guidance is None else guidance.mean()
         compared = nothing if consistency is None else consistency.mean()
-        computed = guidance is not None and bool(guidance.divisor > 0)
-        weight = self.weight_at(step, total_steps) if computed else 0.0
+        count = None if guidance is None else float(guidance.divisor)
+        weight = self.weight_at(step, total_steps) if count else 0.0
         if self.weighting == "balanced" and weight > 0:
             weight *= self._balance(classification, guided, parameters)
         total = self._total(classification, guided, weight)
         if self.consistency_weight > 0:
             total = total + self.consistency_weight * compared
-        return ObjectiveParts(total, classification, guided, compared, weight)
+        return ObjectiveParts(total, classification, guided, compared, weight, count)
 
     def _total(self, classification: Tensor, guidance: Tensor, weight: float) -> Tensor:
         """Combine the two; guidance of weight 0 is left out, since 0 * NaN is NaN."""

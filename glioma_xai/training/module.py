@@ -132,19 +132,22 @@ class GuidedClassifier(LightningModule):
         if self.compares:
             logged["loss_consistency"] = parts.consistency
         require_finite(logged)
-        if not guide or self.guidance.loss is None:
-            del logged["loss_guidance"]  # an epoch's mean is over the steps that computed it
-        joined = round(float(share) * self.trainer.world_size)  # the last batch may differ by one
+        counts = dict.fromkeys(logged, float(share))
+        if parts.guided_count:  # an epoch's mean is over the guided samples
+            counts["loss_guidance"] = parts.guided_count
+        else:
+            del logged["loss_guidance"]
         for name, value in logged.items():
             self.log(
                 f"train/{name}",
                 value.detach(),
                 on_step=False,
                 on_epoch=True,
-                batch_size=joined,
+                batch_size=round(counts[name] * self.trainer.world_size),  # of all processes
                 sync_dist=True,
             )
-        if guide or self._warm():  # not the 0 of a step between two that are guided
+        # not the 0 of a step between two that are guided, nor of one without a mask
+        if (guide or self._warm()) and parts.guided_count != 0:
             self.log("train/guidance_weight", parts.guidance_weight)
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.shown = {name: float(value.detach()) for name, value in logged.items()}

@@ -58,8 +58,8 @@ class ParetoCheckpoints(Callback):
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        criteria: Logged validation metrics, higher is better. One that a run does not measure is
-            left out.
+        criteria: Logged validation metrics, higher is better. One that a run does not measure, or
+            that is NaN in all epochs, is left out.
         most: Number of epochs that are kept.
 
     Raises:
@@ -127,11 +127,14 @@ class ParetoCheckpoints(Callback):
 def front_of(epochs: Sequence[Kept]) -> list[Kept]:
     """Those that no other beats: at least as good in every criterion and better in one.
 
-    Of epochs with equal scores the first stays; one with a NaN is never in the front.
+    Of epochs with equal scores the first stays. A criterion that is NaN in all of them, such as
+    relevance in the tumour without masks, is left out; an epoch with another NaN is never in the
+    front.
     """
+    measured = {n for kept in epochs for n, value in kept["scores"].items() if value == value}
     first: dict[tuple[float, ...], Kept] = {}
-    for kept in epochs:
-        first.setdefault(tuple(kept["scores"].values()), kept)
+    for kept in epochs if measured else ():
+        first.setdefault(tuple(v for n, v in kept["scores"].items() if n in measured), kept)
     points = {str(kept["epoch"]): list(scores) for scores, kept in first.items()}
     names = pareto_front(points)
     return [kept for kept in first.values() if str(kept["epoch"]) in names]
@@ -141,8 +144,8 @@ def thin_out(front: Sequence[Kept], *, most: int) -> list[Kept]:
     """Drop the most crowded epochs until so many are left.
 
     An epoch is crowded if the epochs next to it in each criterion are near, measured in the range
-    of the criterion over the front; the best of a criterion is never crowded, nor the worst. Of
-    epochs that are equally crowded the earlier goes.
+    of the criterion over the front; the best of a criterion is never crowded, and the worst has no
+    room from that criterion. Of epochs that are equally crowded the earlier goes.
 
     Reference:
         Deb, Pratap, Agarwal and Meyarivan (2002), IEEE Transactions on Evolutionary Computation
@@ -151,7 +154,7 @@ def thin_out(front: Sequence[Kept], *, most: int) -> list[Kept]:
     left = list(front)
     while len(left) > most:
         room = dict.fromkeys((kept["epoch"] for kept in left), 0.0)
-        for name in left[0]["scores"]:
+        for name in (n for n, value in left[0]["scores"].items() if value == value):
             order = sorted(left, key=lambda kept, name=name: kept["scores"][name])  # type: ignore[misc]
             values = [kept["scores"][name] for kept in order]
             span = values[-1] - values[0] or 1.0

@@ -226,6 +226,33 @@ def test_an_epoch_that_ends_between_two_guided_steps_has_its_guidance_weight() -
     assert 0 < trainer.callback_metrics["train/loss_guidance"] < 1
 
 
+def logged(batches: list[Batch]) -> dict[str, float]:
+    trainer = Trainer(
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    module = make_module(weight=0.5)
+    module.build_optimizer = partial(torch.optim.SGD, lr=0.0)
+    module.model.eval()
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def test_the_guidance_loss_of_an_epoch_is_the_mean_over_its_guided_samples() -> None:
+    full, half, none = make_batch(), make_batch(masked=3), make_batch(masked=0)
+    half["image"] = half["image"].flip(0)
+    first, second = (logged([batch])["train/loss_guidance"] for batch in (full, half))
+    assert first != pytest.approx(second, rel=1e-3)
+    found = logged([full, half, none])
+    assert found["train/loss_guidance"] == pytest.approx((6 * first + 3 * second) / 9, rel=1e-5)
+    assert found["train/guidance_weight"] == 0.5  # not the 0 of the last batch, which has no mask
+    assert "train/loss_guidance" not in logged([none])
+
+
 def test_a_loss_that_is_not_finite_is_named() -> None:
     module = make_module().train()
     with torch.no_grad():

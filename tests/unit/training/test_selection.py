@@ -52,6 +52,13 @@ def test_the_front_by_hand() -> None:
     assert numbers(front_of(epochs([(0.5, 0.5, 0.5), (0.5, 0.5, 0.5)]))) == [0]
 
 
+def test_a_criterion_that_is_never_defined_is_left_out() -> None:
+    unmasked = [(0.5, 0.9, math.nan), (0.6, 0.8, math.nan), (0.4, 0.7, math.nan)]
+    assert numbers(front_of(epochs(unmasked))) == [0, 1]
+    assert numbers(thin_out(epochs(unmasked)[:2], most=1)) == [1]
+    assert not front_of(epochs([(math.nan,) * 3]))
+
+
 def test_the_most_crowded_goes_and_the_best_of_each_criterion_stays() -> None:
     line = [(n / 10, 1 - n / 10, 0.5) for n in (0, 1, 2, 3, 9, 10)]
     left = thin_out(epochs(line), most=4)
