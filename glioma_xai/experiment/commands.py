@@ -47,6 +47,18 @@ def _checkpoint(text: str | None, folder: Path) -> str:
     return text or BEST
 
 
+def _output(text: str | None, folder: Path) -> Path:
+    """Where an evaluation is written: as asked for, else into a new folder in that of the run."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
+    output = Path(text or folder / "evaluations" / stamp)
+    if output.resolve() == folder.resolve():
+        raise ConfigError(
+            "output: expected another folder than the run's own, whose report and tables would be "
+            f"lost, found {output}. Leave output out for one in {folder / 'evaluations'}."
+        )
+    return output
+
+
 def evaluate(arguments: Sequence[str]) -> None:
     """Evaluate a run on a split, of its own or of other data; print where the results are."""
     own, rest = command_options(
@@ -57,6 +69,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     if split not in SPLITS:
         raise ConfigError(f"split: expected one of {', '.join(SPLITS)}, found {split}. Choose one.")
     checkpoint = _checkpoint(own["checkpoint"], folder)
+    output = _output(own["output"], folder)
     saved = open_run(
         folder, rest, trust=names_of(own["trust"]), device=own["device"], keys=list(own)
     )
@@ -75,12 +88,17 @@ def evaluate(arguments: Sequence[str]) -> None:
         iou_threshold=read_iou_threshold(folder) if chosen else math.nan,
         faithfulness=_yes(own["faithfulness"], key="faithfulness"),
     )
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
-    output = Path(own["output"] or folder / "evaluations" / stamp)
     if saved.other_data:
         results = results.with_training(data="other than the run's own")
+    options = [f"{key}={own[key]}" for key in ("checkpoint", "faithfulness") if own[key]]
     summary = write_results(
-        results, saved.config, data=data, module=module, folder=output, run=folder
+        results,
+        saved.config,
+        data=data,
+        module=module,
+        folder=output,
+        run=folder,
+        options=[*rest, *options],
     )
     print(headline(summary, split=split))
     print(f"report: {output / 'report.html'}")

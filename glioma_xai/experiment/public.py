@@ -1,5 +1,8 @@
 """What a report and a tracker may show of a run: no folder of whoever ran it."""
 
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +35,20 @@ def shown_value(value: object, *, folder: bool = False) -> object:
     if isinstance(value, dict):
         return {key: shown_value(item, folder=folder) for key, item in value.items()}
     return _last_part(value) if folder or _is_folder(value) else value
+
+
+def public_words(words: Sequence[str]) -> list[str]:
+    """Overrides as they may be shown, ready for a shell; of folders the last part only.
+
+    Args:
+        words: Of a command line.
+    """
+    shown = []
+    for word in words:
+        key, _, value = word.partition("=")
+        *folders, last = re.split(r"[/\\]", value.strip("'\"").rstrip("/\\"))
+        shown.append(f"{key}=<folder>/{last}" if folders else shlex.quote(word))
+    return shown
 
 
 def _is_folder(value: object) -> bool:

@@ -15,7 +15,7 @@ from glioma_xai.experiment.evaluation import patient_table
 from glioma_xai.experiment.lifecycle import versions
 from glioma_xai.experiment.maps import save_maps
 from glioma_xai.experiment.parts import FOCUS_ON
-from glioma_xai.experiment.public import public_settings, without_folders
+from glioma_xai.experiment.public import public_settings, public_words, without_folders
 from glioma_xai.experiment.report_tables import (
     behaviour_notes,
     behaviour_rows,
@@ -51,6 +51,7 @@ def write_results(
     module: GuidedClassifier,
     folder: Path,
     run: Path | None = None,
+    options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write everything that a run leaves behind, the report last; return the summary.
 
@@ -61,6 +62,7 @@ def write_results(
         module: The network.
         folder: Where to write.
         run: The run's folder, if that is another one.
+        options: Words of `evaluate` besides the run and the split.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = run or folder
@@ -89,7 +91,8 @@ def write_results(
         left_out=[without_folders(problem, config) for problem in data.left_out],
         versions=versions(),
         reproduce=[
-            f"python -m glioma_xai.evaluate run=<folder>/{run.resolve().name} split={split}"
+            f"python -m glioma_xai.evaluate run=<folder>/{run.resolve().name} "
+            + " ".join([f"split={split}", *public_words(options)])
         ],
         facts=_facts(results),
         notes=[_NOTE, *_training_notes(content)],

@@ -64,9 +64,17 @@ def test_evaluate_learns_from_the_run_s_validation(
     assert first["faithfulness"] is None
     page = (tmp_path / "report.html").read_text()
     assert "Faithfulness: shuffled weights" in page
-    assert f"run=&lt;folder&gt;/{smoke_run.name} split=test" in page
+    assert f"run=&lt;folder&gt;/{smoke_run.name} split=test faithfulness=true" in page
     assert str(tmp_path.parent) not in page
     assert str(smoke_run.parent.parent) not in page
+
+
+def test_evaluate_refuses_to_write_over_the_run(smoke_run: Path, cli: Cli) -> None:
+    before = (smoke_run / "summary.json").read_bytes()
+    result = cli("evaluate", f"run={smoke_run}", "split=validation", f"output={smoke_run}/")
+    assert result.returncode == 2
+    assert "output: expected another folder than the run's own" in result.stderr
+    assert (smoke_run / "summary.json").read_bytes() == before
 
 
 def test_evaluate_refuses_an_option_that_is_neither_true_nor_false(

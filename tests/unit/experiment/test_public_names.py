@@ -12,7 +12,7 @@ from glioma_xai.experiment.cases import channel_names, sides_known
 from glioma_xai.experiment.drawing import file_name, target_words
 from glioma_xai.experiment.explanation import modality_shares
 from glioma_xai.experiment.parts import shares_of_parts
-from glioma_xai.experiment.public import public_settings, without_folders
+from glioma_xai.experiment.public import public_settings, public_words, without_folders
 from glioma_xai.records import Problem
 
 
@@ -59,6 +59,16 @@ def test_only_the_last_part_of_a_path_is_shown() -> None:
     assert shown["optimizer.state"] == "adam.pt"
     assert (shown["seed"], shown["model.shape"]) == (3, [1, 2])
     assert "jane" not in str(shown)
+
+
+def test_a_command_is_shown_without_folders() -> None:
+    words = ["data=brats", "data.root='/home/jane/brats 2019/'", "data.classes=[G2,G3]"]
+    words += ["data.manifest=C:\\jane\\cohort.csv", "data.files=[/home/jane/a.csv]"]
+    shown = public_words(words)
+    assert shown[0] == "data=brats"
+    assert shown[1] == "data.root=<folder>/brats 2019"
+    assert shown[2] == "'data.classes=[G2,G3]'"
+    assert "jane" not in " ".join(shown)
 
 
 def test_problems_name_files_from_the_cohort_s_folder_on() -> None:
