@@ -73,7 +73,7 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:
 
     Returns:
         The finished runs in the order of their paths, and for each other folder why it is not among
-        them.
+        them. Of runs that differ in nothing, as after the same command twice, the last one counts.
 
     Raises:
         RunError: If a folder is missing, or nothing finished is found.
@@ -100,7 +100,17 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:
             f"{names}: expected at least one finished run (a folder with summary.json), found "
             f"none{': ' + reasons if others else ''}. Let a run finish first."
         )
-    return runs, others
+    last = {_identity(run): run for run in runs}
+    for run in runs:
+        other = last[_identity(run)]
+        if other is not run:
+            others[run.folder] = f"the same settings, seed and patients as {other.folder.name}"
+    return [run for run in runs if run.folder not in others], others
+
+
+def _identity(run: Run) -> tuple[object, ...]:
+    """What tells a run from others, each of which says something new."""
+    return (run.seed, run.fold, *sorted(run.settings.items()))
 
 
 def _runs_below(folder: Path) -> list[Path]:

@@ -96,6 +96,15 @@ def test_runs_that_differ_in_seed_and_place_are_one_setting(sweep):
     assert math.isnan(runs[0].history["train/loss_guidance"][2])
 
 
+def test_the_same_command_twice_is_one_run(sweep):
+    again = write_run(sweep / "9", weight=0.0, seed=1, auc=0.9)
+    runs, others = find_runs([sweep])
+    assert others == {sweep / "01": "the same settings, seed and patients as 9"}
+    assert len(runs) == 6
+    assert runs[-1].folder == again
+    assert [len(s.runs) for s in group_by_setting(runs)] == [3, 3]
+
+
 def test_evaluations_inside_a_run_are_not_runs(tmp_path):
     inner = write_run(tmp_path / "a") / "evaluations/1"
     inner.mkdir(parents=True)
