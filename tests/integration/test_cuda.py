@@ -1,6 +1,7 @@
 """On CUDA: the gradients of the CPU, a whole run, and two devices with the results of one."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,28 @@ def test_a_run_on_one_device(cli: Cli, tmp_path: Path) -> None:
     result = cli("train", *SMALL, "trainer=gpu", f"hydra.run.dir={tmp_path}/run")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "report.html").is_file()
+    require_the_same_on("cuda", cli, tmp_path / "run")
+
+
+def require_the_same_on(device: str, cli: Cli, run: Path) -> None:
+    """`evaluate` and `explain` say there what they say on the CPU."""
+    with (run / "splits.csv").open(newline="") as file:
+        patient = next(csv.DictReader(file))["patient"]
+    found = {}
+    for name in ("cpu", device):
+        place = run / name
+        result = cli(
+            *("evaluate", f"run={run}", f"device={name}", "faithfulness=true"), f"output={place}"
+        )
+        assert result.returncode == 0, result.stderr
+        summary = json.loads((place / "summary.json").read_text())
+        found[name] = summary["relevance"]["test"]["absolute_relevance_mass"]["value"]
+        result = cli(
+            *("explain", f"run={run}", f"device={name}", f"subject={patient}", "similar=1"),
+            f"output={place}/case",
+        )
+        assert result.returncode == 0, result.stderr
+    assert found[device] == pytest.approx(found["cpu"], abs=1e-2)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

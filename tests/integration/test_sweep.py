@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.reference.wandb_file import OfflineRun
+
 SMALL = (
     "+experiment=smoke",
     "data.phantom.subjects=20",
@@ -109,6 +111,11 @@ def test_one_job_on_many_devices_is_refused_in_a_multirun(
     assert not (tmp_path / "runs").exists()
 
 
+def tracked_in(folder: Path) -> list[OfflineRun]:
+    """The parts of a job's W&B run."""
+    return [OfflineRun(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+
+
 def test_a_failed_job_stops_no_other_and_resume_runs_it_alone(
     train, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -117,6 +124,7 @@ def test_a_failed_job_stops_no_other_and_resume_runs_it_alone(
     code = train(
         "-m",
         *SMALL,
+        "logger=wandb",
         f"hydra.sweep.dir='{sweep}'",
         "+callbacks.bomb._target_=own_classes.Bomb",
         f"+callbacks.bomb.file={fuse}",
@@ -130,11 +138,19 @@ def test_a_failed_job_stops_no_other_and_resume_runs_it_alone(
     kept = (sweep / "1" / "status.json").read_text()
     assert json.loads(kept)["state"] == "finished"
 
+    tracked = [tracked_in(sweep / job) for job in "01"]
+    assert [[run.exit_code for run in parts] for parts in tracked] == [[1], [0]]
+    (first,), (second,) = tracked  # one after another in one process, and two runs of one group
+    assert first.run.run_id != second.run.run_id
+    assert first.run.run_group == second.run.run_group == "smoke/it is = a sweep"
+
     fuse.unlink()
     (sweep / "0" / "status.json").unlink()  # as if it had never started
     assert train("-m", f"resume={sweep}", "seed=3") == 2
     assert train("-m", f"resume={sweep}", "trust=[own_classes]") == 0
     assert (sweep / "1" / "status.json").read_text() == kept
+    assert [run.exit_code for run in tracked_in(sweep / "0")] == [1, 0]
+    assert {run.run.run_id for run in tracked_in(sweep / "0")} == {first.run.run_id}
     table = pd.read_csv(sweep / "sweep.csv")
     assert list(table["state"]) == ["finished", "finished"]
     assert (sweep / "comparison" / "comparison.html").is_file()
