@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -97,13 +98,20 @@ class RunStatus:
             "versions": versions(),
         }
         before = read_status(folder)
+        self._before = float(str(before.get("seconds", 0.0)))
+        self._began = time.monotonic()
         for key in ("started", "epoch", "warnings", "config"):  # a run that goes on keeps its own
             if key in before:
                 self.values[key] = before[key]
 
+    @property
+    def seconds(self) -> float:
+        """What the run has taken, all its parts together; of a killed one to its last epoch."""
+        return round(self._before + time.monotonic() - self._began, 1)
+
     def update(self, **values: object) -> None:
         """Set some fields and write the file."""
-        self.values |= values
+        self.values |= {"seconds": self.seconds, **values}
         if is_first_process():
             write_json(self.path, self.values)
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from glioma_xai.experiment.cases import draw_validation_cases
 from glioma_xai.experiment.checkpoints import (
     AtomicCheckpointIO,
     forget_previous,
-    load_checkpoint,
     to_go_on_from,
 )
 from glioma_xai.experiment.launch import names_of, value_of
@@ -33,7 +31,7 @@ from glioma_xai.experiment.lifecycle import (
 from glioma_xai.experiment.processes import Processes
 from glioma_xai.experiment.report import headline, write_results
 from glioma_xai.experiment.results import evaluate_splits
-from glioma_xai.experiment.saved import read_config
+from glioma_xai.experiment.saved import SavedRun, load_module, read_config
 from glioma_xai.experiment.signals import (
     Interrupted,
     interruptible,
@@ -107,7 +105,6 @@ def _work(
     *,
     resume: bool,
 ) -> float:
-    started = time.monotonic()
     data = instantiate.build_data(config)
     data.setup("fit")
     if is_first_process():
@@ -162,14 +159,14 @@ def _work(
     processes.part()
     if not is_first_process():
         return score
-    module.to(trainer.strategy.root_device)
-    checkpoint = load_checkpoint(folder)
-    module.load_state_dict(checkpoint["state_dict"])
-    results = evaluate_splits(config, data=data, module=module, epoch=int(checkpoint["epoch"]))
+    # built anew: Lightning leaves a BatchNorm of its own where several devices shared theirs
+    saved = SavedRun(folder, config, other_data=False, device=trainer.strategy.root_device)
+    module, epoch = load_module(saved, data)
+    results = evaluate_splits(config, data=data, module=module, epoch=epoch)
     results = results.with_training(
         selected_by=best.monitor,
         selection_score=score,
-        wall_seconds=round(time.monotonic() - started, 1),
+        wall_seconds=status.seconds,
         **step_ratio(module, data),
     )
     summary = write_results(results, config, data=data, module=module, folder=folder)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,28 @@ def test_only_the_first_process_writes(one_and_two: tuple[Path, Path]) -> None:
     for a, b in zip(first, second, strict=True):
         found, expected = float(b["probability_HGG"]), float(a["probability_HGG"])
         assert found == pytest.approx(expected, abs=1e-3)
+
+
+SHARED = '''
+from pytorch_lightning import Callback
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+
+class Shared(Callback):
+    """What Lightning does to BatchNorm before and after training on several GPUs."""
+    def on_fit_end(self, trainer, pl_module):
+        layers = TorchSyncBatchNorm()
+        layers.revert(layers.apply(pl_module))
+'''
+
+
+def test_a_network_with_synchronised_batchnorm_is_evaluated(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_shared.py").write_text(SHARED)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    words = ("data.slice_count=1", "trainer.max_epochs=1", "loss.warm_start_epochs=0")
+    own = "+callbacks.shared._target_=own_shared.Shared"
+    result = cli("train", "+experiment=smoke", *words, own, f"hydra.run.dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["guided_plain_step_ratio"] > 1

@@ -3,6 +3,7 @@
 import json
 import pickle
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_status_keeps_its_beginning_when_a_run_goes_on(tmp_path: Path) -> None:
     assert status["started"] == "2000-01-01T00:00:00+00:00"
     assert (status["state"], status["error"]) == ("finished", None)
     assert status["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_parts_of_a_run_add_up_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 107.0, 500.0, 502.0, 502.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    RunStatus(tmp_path).end("interrupted")
+    again = RunStatus(tmp_path)
+    again.end("finished")
+    assert read_status(tmp_path)["seconds"] == again.seconds == 9.0
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(
