@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from glioma_xai.records import Subject
@@ -80,14 +81,21 @@ class PreparedCache:
         if not self._arrays(key).is_file():
             return None
         try:
-            self.samples(key)
+            self._mapped(key)
             return cast("Geometry", json.loads(self._geometry(key).read_text()))
         except (OSError, ValueError, EOFError):
             return None
 
     def samples(self, key: str) -> NDArray[np.float16]:
-        """Return an entry's arrays (N, C + 3, *spatial), mapped from disk and read on demand."""
-        return cast(NDArray[np.float16], np.load(self._arrays(key), mmap_mode="r"))
+        """Return an entry's arrays (N, C + 3, *spatial), mapped from disk and read on demand.
+
+        No file stays open: numpy's own maps keep theirs, and many systems allow 1,024.
+        """
+        found = self._mapped(key)
+        head = found.offset // found.itemsize
+        path = str(self._arrays(key))
+        mapped = torch.from_file(path, size=head + found.size, dtype=torch.float16)
+        return cast(NDArray[np.float16], mapped[head:].view(found.shape).numpy())
 
     def write(self, key: str, prepared: "Prepared") -> "Geometry":
         """Store an entry; returns its geometry."""
@@ -95,6 +103,10 @@ class PreparedCache:
         self._replace(self._geometry(key), lambda file: file.write(text.encode()))
         self._replace(self._arrays(key), lambda file: np.save(file, prepared.samples))
         return prepared.geometry
+
+    def _mapped(self, key: str) -> "np.memmap[tuple[int, ...], np.dtype[np.float16]]":
+        """Return an entry's arrays; raises if they are not whole."""
+        return np.lib.format.open_memmap(self._arrays(key), mode="r")
 
     def _arrays(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"

@@ -23,7 +23,7 @@ __all__ = ["Sample", "SampleDataset", "SampleKey"]
 
 Row = Mapping[Hashable, Any]
 MOST_OPEN = 4096
-"""Entries kept open at a time, far below what a system allows."""
+"""Entries kept mapped at a time, far below the 65,530 that Linux allows a process."""
 
 
 class SampleDataset(Dataset[Sample]):
@@ -60,7 +60,7 @@ class SampleDataset(Dataset[Sample]):
         return len(self._rows)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave open files out of what is sent to workers, which would carry all their content."""
+        """Leave out of what is sent to workers the mapped files, with all their content."""
         return self.__dict__ | {"_open": {}}
 
     def __getitem__(self, key: int | SampleKey) -> Sample:

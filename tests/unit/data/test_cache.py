@@ -65,6 +65,17 @@ def test_a_changed_file_is_prepared_again(subjects, tmp_path: Path):
     assert (cache.samples(first.key) != cache.samples(second.key)).any()
 
 
+def test_entries_in_use_keep_no_file_open(subjects, tmp_path: Path):
+    cache = PreparedCache(tmp_path / "cache")
+    entries, _ = prepare_subjects(subjects, SETTINGS, cache)
+    before = len(list(Path("/dev/fd").iterdir()))
+    in_use = [cache.samples(entry.key) for entry in entries]
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    for entry, samples in zip(entries, in_use, strict=True):
+        (path,) = cache.folder.rglob(f"{entry.key}.npy")
+        np.testing.assert_array_equal(samples, np.load(path))
+
+
 def test_an_entry_without_arrays_is_no_entry(subjects, tmp_path: Path):
     cache = PreparedCache(tmp_path / "cache")
     (entry,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)
