@@ -1,6 +1,5 @@
 """BraTS and UCSF-PDGM as published: a folder a case, a file a modality."""
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from glioma_xai.data.layout import (
     class_index,
     nifti_stem,
     require_folder,
+    walk_folders,
 )
 from glioma_xai.data.name_mapping import MAPPING_FILE, read_mapping, site_of
 from glioma_xai.errors import CohortError
@@ -112,18 +112,14 @@ def patient_of(case_id: str) -> str:
 def _find_cases(root: Path) -> tuple[list[_Case], list[Path], list[Path]]:
     """Walk the folder; return the cases, the tables of grades, and folders of other volumes."""
     cases, tables, others = [], [], []
-    for folder, subfolders, names in os.walk(root):
-        path = Path(folder)
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and not (path == root and name == VARIANTS_FOLDER)
-        )
-        tables += [path / name for name in sorted(names) if name.startswith(MAPPING_FILE)]
+    for path, subfolders, names in walk_folders(root):
+        if path == root and VARIANTS_FOLDER in subfolders:
+            subfolders.remove(VARIANTS_FOLDER)
+        tables += [path / name for name in names if name.startswith(MAPPING_FILE)]
         case = _case(path, names, is_leaf=not subfolders)
         if case is not None:
             cases.append(case)
-        elif any(nifti_stem(Path(name)) and not name.startswith(".") for name in names):
+        elif any(nifti_stem(Path(name)) for name in names):
             others.append(path)
     return cases, tables, others
 
@@ -134,9 +130,9 @@ def _case(folder: Path, names: Sequence[str], *, is_leaf: bool) -> _Case | None:
     files: dict[str, Path] = {}
     others: list[Path] = []
     twice: list[Path] = []
-    for name in sorted(names):
+    for name in names:
         stem = nifti_stem(Path(name))
-        if stem is None or name.startswith("."):  # ._x.nii.gz: what macOS adds to archives
+        if stem is None:
             continue
         role = None
         if stem.lower().startswith(case_id.lower()):

@@ -1,7 +1,8 @@
 """What a reader finds in a cohort, and the names that published cohorts use."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,6 +64,25 @@ def require_folder(root: Path) -> None:
             f"data.root must be a cohort's folder: expected a folder at {root}, found {found}. "
             "Set data.root to the folder that holds the subjects."
         )
+
+
+def walk_folders(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield every folder with the names of its subfolders and files, each in order.
+
+    Links to folders are followed, unless they lead back to a folder that they lie in. What is
+    hidden is passed over, such as ``._x.nii.gz``, which macOS adds to archives. A subfolder that is
+    taken from the list is not entered.
+    """
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        path = Path(folder)
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and not _leads_back(path / name)
+        )
+        yield path, subfolders, sorted(name for name in names if not name.startswith("."))
+
+
+def _leads_back(folder: Path) -> bool:
+    return folder.is_symlink() and folder.resolve() in {above.resolve() for above in folder.parents}
 
 
 def class_index(name: str, classes: Sequence[str], label_map: Mapping[str, str]) -> int | None:

@@ -162,6 +162,19 @@ def test_a_folder_called_like_a_case_is_one_whatever_it_holds(brats_root: Path, 
     assert empty.subject_id == folder.name
 
 
+def test_linked_folders_are_read_and_loops_end(brats_root: Path, tmp_path: Path):
+    elsewhere = write_case(tmp_path / "elsewhere", "Brats18_CBICA_400_1")
+    (brats_root / "HGG" / elsewhere.name).symlink_to(elsewhere)
+    (brats_root / "HGG" / "back").symlink_to(brats_root)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "round").symlink_to(brats_root)
+    (brats_root / "round").symlink_to(tmp_path / "beside")
+    listing = list_brats(brats_root, classes=CLASSES)
+    assert [s.label for s in listing.subjects if s.subject_id == elsewhere.name] == [1]
+    assert len(listing.subjects) == 13
+    assert listing.problems == ()
+
+
 def test_volumes_that_belong_to_no_case_are_named(brats_root: Path):
     save(brats_root / "patient 7" / "t1.nii.gz", case_arrays()["t1"])
     (problem,) = list_brats(brats_root, classes=CLASSES).problems

@@ -174,6 +174,28 @@ def test_images_of_one_name_and_masks_of_none_are_told(tmp_path: Path):
     assert "expected a mask for every subject, found none for 2 of 3, such as A_3" in texts[2]
 
 
+def test_the_patient_is_never_a_folder_above_the_class(tmp_path: Path):
+    for part in ("train", "test"):
+        for patient in ("A", "B"):
+            picture(tmp_path / part / "HGG" / "images" / f"{part}{patient}_3.jpg")
+    patients = [s.patient_id for s in source("images", tmp_path).listing().subjects]
+    assert patients == ["testA", "testB", "trainA", "trainB"]
+
+
+def test_two_masks_of_an_image_are_told_and_those_of_excluded_images_not(tmp_path: Path):
+    for number in (3, 4):
+        picture(tmp_path / "HGG" / f"A_{number}.png")
+        picture(tmp_path / "HGG" / f"A_{number}_mask.png", True)
+    picture(tmp_path / "HGG" / "A_3_seg.png", True)
+    picture(tmp_path / "HGG" / "._A_3.png")
+    listing = source("images", tmp_path, exclude={"A_4"}).listing()
+    (problem,) = listing.problems
+    assert str(problem) == (
+        "A_3: expected one mask, found another in A_3_seg.png. Remove all but one."
+    )
+    assert listing.refused == {"A_3"}
+
+
 def test_no_file_of_the_decathlon_lies_outside(tmp_path: Path):
     description = msd(tmp_path) / "dataset.json"
     description.write_text(description.read_text().replace("./labelsTr/BRATS_001", "../BRATS_001"))
