@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -79,5 +80,5 @@ def _extent(region: NDArray[np.bool_], axis: int) -> tuple[int, int]:
 
 def native_slices(picked: Sequence[int], count: int, affine: NDArray[np.float64]) -> list[int]:
     """Return the slices in the file's own numbering, which may run from head to foot."""
-    axis = int(np.abs(affine[2, :3]).argmax())
-    return [k if affine[2, axis] > 0 else count - 1 - k for k in picked]
+    directions = {int(axis): way for axis, way in nib.orientations.io_orientation(affine)}
+    return [k if directions[2] > 0 else count - 1 - k for k in picked]

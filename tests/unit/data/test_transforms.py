@@ -1,8 +1,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from glioma_xai.data.annotations import UNKNOWN
+from glioma_xai.data.grids import native_slices
 from glioma_xai.data.slices import SliceSelection
 from glioma_xai.data.subject_space import restore
 from glioma_xai.data.transforms import Preparation, Prepared, prepare
@@ -123,6 +125,20 @@ def test_air_is_0_and_a_marker_keeps_its_place_on_the_scale():
     expected = (4.0 - inside.mean()) / inside.std()
     np.testing.assert_allclose(prepared.samples[0, 0, -2:, -2:], expected, rtol=1e-3)
     assert prepared.samples[0, 0, 0, 0] == 0
+
+
+def test_slices_keep_the_file_s_numbers_however_it_is_turned():
+    numbers = np.stack(np.indices((3, 4, 5))).astype(np.float32)  # each axis' own numbering
+    for seed in range(200):
+        affine = np.eye(4)
+        affine[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+        turned = nib.as_closest_canonical(
+            nib.Nifti1Image(np.moveaxis(numbers, 0, -1), affine)
+        ).get_fdata()
+        axis = next(a for a in range(3) if np.ptp(turned[0, 0, :, a]) > 0)
+        expected = turned[0, 0, :, axis].astype(int).tolist()
+        found = native_slices(range(len(expected)), len(expected), affine)
+        assert found == expected, affine
 
 
 def test_unknown_lesions():
