@@ -13,7 +13,7 @@ from glioma_xai.data.grids import Centre
 from glioma_xai.data.intensities import NORMALISATIONS, Normalisation
 from glioma_xai.data.labels import Region
 from glioma_xai.data.loading import Sampling
-from glioma_xai.data.prepared import Division, PreparedCohort
+from glioma_xai.data.prepared import PreparedCohort
 from glioma_xai.data.reading import CohortSource, Reader
 from glioma_xai.data.settings import (
     axis_values,
@@ -24,7 +24,7 @@ from glioma_xai.data.settings import (
     require_used,
 )
 from glioma_xai.data.slices import SliceSelection
-from glioma_xai.data.split_settings import SplitSettings
+from glioma_xai.data.split_settings import Division, SplitSettings
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.errors import ConfigError
 

@@ -19,7 +19,7 @@ from glioma_xai.records import Subject
 if TYPE_CHECKING:  # processes that only read entries need not load what makes them
     from glioma_xai.data.transforms import Geometry, Prepared
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the code prepares subjects differently, so that older entries are made anew."""
 UNFINISHED = ".unfinished_"
 LEFTOVER_SECONDS = 3600

@@ -90,6 +90,16 @@ def class_problems(subjects: Sequence[Subject], classes: Sequence[str]) -> list[
     ]
 
 
+def empty_masks(entries: Sequence[Entry]) -> list[Problem]:
+    """Warn of masks that mark nothing."""
+    fix = "The subject is used for classification only."
+    return [
+        Problem(str(entry.subject.lesion_mask), "a tumour", "an empty mask", fix, "warning")
+        for entry in entries
+        if entry.geometry["empty_mask"]
+    ]
+
+
 def misplaced_masks(outside: Mapping[str, float]) -> list[Problem]:
     """Warn of masks that do not lie on the brain.
 

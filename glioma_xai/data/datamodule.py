@@ -17,7 +17,6 @@ from glioma_xai.data.augmentation import Augmentation
 from glioma_xai.data.dataset import SampleDataset
 from glioma_xai.data.inspection import Inspection, examine_cohort
 from glioma_xai.data.inspection_page import write_inspection_page
-from glioma_xai.data.intensities import NORMALISED_RANGE
 from glioma_xai.data.loading import BatchLoader, EpochSampler, Sample, as_it_is
 from glioma_xai.data.prepared import PreparedCohort, prepare_cohort
 from glioma_xai.data.reading import ensure_phantom
@@ -118,17 +117,11 @@ class GliomaDataModule(DataArguments):
 
     def class_weights(self) -> Tensor:
         """Return (classes,) float32: inverse share of each class in training, mean 1 a sample."""
-        labels = self.cohort.rows("train")["label"].to_numpy(np.int64)
-        counts = np.bincount(labels, minlength=len(self.classes))
-        return torch.from_numpy((counts.sum() / (len(counts) * counts)).astype(np.float32))
+        return torch.from_numpy(self.cohort.class_weights())
 
     def normalised_range(self) -> tuple[float, float]:
         """Return the smallest and largest value an image can have."""
-        fixed = NORMALISED_RANGE.get(self.preparation.normalisation)
-        if fixed is not None:
-            return fixed
-        ranges = np.array([entry.geometry["value_range"] for entry in self.cohort.entries])
-        return float(ranges[:, 0].min()), float(ranges[:, 1].max())
+        return self.cohort.normalised_range()
 
     def write_splits(self, path: str | Path) -> None:
         """Write the split of every patient as a CSV that ``splits_file`` reads back."""
@@ -208,13 +201,7 @@ class GliomaDataModule(DataArguments):
         Raises:
             CohortError: If the cohort has no such id; the nearest one is named.
         """
-        table = self.cohort.table
-        rows = table[table["subject_id"] == subject_id]
-        if rows.empty:
-            rows = table[table["patient_id"] == subject_id]
-        if rows.empty:
-            self.cohort.entry(subject_id)
-        dataset = self._dataset(rows.assign(guided=True), None)
+        dataset = self._dataset(self.cohort.rows_of(subject_id).assign(guided=True), None)
         return [dataset[index] for index in range(len(dataset))]
 
     def restore(

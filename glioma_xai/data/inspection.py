@@ -12,16 +12,18 @@ from glioma_xai.data.cache import PreparedCache
 from glioma_xai.data.cohort_problems import (
     class_problems,
     duplicate_problems,
+    empty_masks,
     misplaced_masks,
     usable_subjects,
     window_problems,
 )
 from glioma_xai.data.confounders import Traits, traits_of, visible_shortcuts
 from glioma_xai.data.layout import Listing
-from glioma_xai.data.prepared import Division, splits_of
+from glioma_xai.data.prepared import splits_of
 from glioma_xai.data.preparing import Entry, in_parallel, prepare_subject
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
+from glioma_xai.data.split_settings import Division
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.data.volumes import load_subject
 from glioma_xai.errors import CohortError, ConfigError
@@ -143,6 +145,7 @@ def _problems_of_all(
     traits = [one.traits for one in examined]
     return [
         *duplicate_problems(entries, classes, splits),
+        *empty_masks(entries),
         *_loss_problems(listing.subjects, [entry.subject for entry in entries], classes),
         *class_problems(listing.subjects, classes),
         *window_problems(entries),
@@ -158,8 +161,9 @@ def _examine(
     if loaded is None:
         return None, problems
     traits = traits_of(subject, loaded, settings.modalities)
-    entry, _ = prepare_subject(subject, settings, cache, loaded)
-    assert entry is not None
+    entry, problems = prepare_subject(subject, settings, cache, loaded)
+    if entry is None:
+        return None, problems
     return Examined(entry, traits, _picture(entry, settings, cache) if draw else None), problems
 
 

@@ -4,46 +4,31 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from glioma_xai.data.brats import patient_of
 from glioma_xai.data.cache import PreparedCache
 from glioma_xai.data.cohort_problems import (
     duplicate_problems,
+    empty_masks,
     require_no_errors,
     usable_subjects,
     window_problems,
 )
+from glioma_xai.data.intensities import NORMALISED_RANGE
 from glioma_xai.data.layout import Listing, nearest_name
 from glioma_xai.data.preparing import Entry, prepare_subjects
 from glioma_xai.data.reading import CohortSource
 from glioma_xai.data.schemes import with_label_values
 from glioma_xai.data.split_files import read_splits
-from glioma_xai.data.split_settings import SplitSettings
-from glioma_xai.data.splits import (
-    guided_patients,
-    patient_labels,
-    split_patients,
-)
+from glioma_xai.data.split_settings import Division
+from glioma_xai.data.splits import guided_patients, patient_labels, split_patients
 from glioma_xai.data.table import sample_table, with_control_masks
 from glioma_xai.data.transforms import Preparation
 from glioma_xai.errors import CohortError
 from glioma_xai.records import Problem, Split, Subject
-
-
-@dataclass(frozen=True)
-class Division:
-    """How patients are divided, and whose masks may be used.
-
-    Args:
-        settings: Shares, folds and seed.
-        splits_file: Taken instead of drawing; None draws.
-        mask_share: Share of training patients whose masks may be used.
-    """
-
-    settings: SplitSettings
-    splits_file: Path | None = None
-    mask_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +60,40 @@ class PreparedCohort:
         for entry in self.entries:
             if entry.subject.subject_id == subject_id:
                 return entry
+        raise self._unknown(subject_id)
+
+    def _unknown(self, subject_id: str) -> CohortError:
         known = [entry.subject.subject_id for entry in self.entries]
-        raise CohortError(
+        return CohortError(
             f"subject must be an id of the cohort, got {subject_id}"
             f"{nearest_name(subject_id, known)}. The table's column subject_id lists {len(known)}."
         )
+
+    def rows_of(self, subject_id: str) -> pd.DataFrame:
+        """Return the table of one subject, or of all scans of a patient.
+
+        Raises:
+            CohortError: If the cohort has no such id; the nearest one is named.
+        """
+        for column in ("subject_id", "patient_id"):
+            rows = self.table[self.table[column] == subject_id]
+            if not rows.empty:
+                return rows
+        raise self._unknown(subject_id)
+
+    def class_weights(self) -> NDArray[np.float32]:
+        """Return inverse share of each class in training (classes,), mean 1 a sample."""
+        labels = self.rows("train")["label"].to_numpy(np.int64)
+        counts = np.bincount(labels, minlength=len(self.source.classes))
+        return np.asarray(counts.sum() / (len(counts) * counts), np.float32)
+
+    def normalised_range(self) -> tuple[float, float]:
+        """Return the smallest and largest value an image can have."""
+        fixed = NORMALISED_RANGE.get(self.preparation.normalisation)
+        if fixed is not None:
+            return fixed
+        ranges = np.array([entry.geometry["value_range"] for entry in self.entries])
+        return float(ranges[:, 0].min()), float(ranges[:, 1].max())
 
     def rows(self, split: Split, variant: str | None = None) -> pd.DataFrame:
         """Return the table of one split, from the cohort itself or from a variant of it."""
@@ -150,7 +164,7 @@ def prepare_cohort(
     usable = usable_subjects(listing, graded=graded)
     cache = PreparedCache(cache_dir / "prepared")
     entries, problems = prepare_subjects(usable, preparation, cache, workers=workers)
-    problems = [*listing.problems, *problems, *window_problems(entries)]
+    problems = [*listing.problems, *problems, *empty_masks(entries), *window_problems(entries)]
     duplicates = duplicate_problems(entries, source.classes)
     if skip_errors:
         entries = _first_of_each(entries)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from glioma_xai.data.cache import PreparedCache, entry_key, subject_files
-from glioma_xai.data.transforms import Geometry, Preparation, prepare
+from glioma_xai.data.transforms import Geometry, NoBrainError, Preparation, prepare
 from glioma_xai.data.volumes import LoadedSubject, load_subject
 from glioma_xai.records import Problem, Subject
 
@@ -42,7 +42,6 @@ def prepare_subject(
         cache: Where the entry is looked up and stored.
         loaded: Its arrays if they have been read; None reads them if need be.
     """
-    problems: list[Problem] = []
     files_present = all(path.is_file() for path in subject_files(subject))
     key = entry_key(subject, preparation.as_json()) if files_present else ""
     geometry = cache.geometry(key) if key else None
@@ -53,8 +52,13 @@ def prepare_subject(
             )
         if loaded is None:
             return None, problems
-        geometry = cache.write(key, prepare(loaded, preparation))
-    return Entry(subject, key, geometry), problems
+        try:
+            prepared = prepare(loaded, preparation)
+        except NoBrainError as error:
+            fix = "Replace the images or add the id to data.exclude."
+            return None, [Problem(subject.subject_id, "a brain", str(error), fix)]
+        geometry = cache.write(key, prepared)
+    return Entry(subject, key, geometry), []
 
 
 def prepare_subjects(
@@ -76,7 +80,7 @@ def prepare_subjects(
 
     Returns:
         The entries of all subjects that could be prepared, in the given order, and every problem
-        found while reading the others. Warnings are reported when an entry is made.
+        found with the others.
     """
 
     def one(subject: Subject) -> tuple[Entry | None, list[Problem]]:

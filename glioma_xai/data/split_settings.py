@@ -1,6 +1,7 @@
 """How patients are divided: shares, folds, sites."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from glioma_xai.errors import ConfigError
@@ -45,3 +46,18 @@ class SplitSettings:
                 f"data.folds must be 2 or more and data.fold lie in [0, folds), got "
                 f"folds={self.folds}, fold={self.fold}. Folds are counted from 0."
             )
+
+
+@dataclass(frozen=True)
+class Division:
+    """How patients are divided, and whose masks may be used.
+
+    Args:
+        settings: Shares, folds and seed.
+        splits_file: Taken instead of drawing; None draws.
+        mask_share: Share of training patients whose masks may be used.
+    """
+
+    settings: SplitSettings
+    splits_file: Path | None = None
+    mask_share: float = 1.0

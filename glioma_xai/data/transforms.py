@@ -100,6 +100,7 @@ class Geometry(TypedDict):
     slices: list[int]  # position of each sample on the prepared grid's third axis; empty for 3-D
     native_slices: list[int]  # the same in the file's own numbering
     lesion_area: list[int]  # lesion pixels of each sample
+    empty_mask: bool  # True for a mask that marks nothing anywhere; False without a mask
     sample_shape: list[int]  # H W [D]
     jitter: int  # pixels stored around that on all sides
     brain_fits: bool  # False if the window cuts off part of the brain
@@ -121,14 +122,23 @@ class Prepared:
     geometry: Geometry
 
 
+class NoBrainError(Exception):
+    """An image that shows nothing once it has the distance of pixels that is wanted."""
+
+
 def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
     """Orient, normalise, pick slices, resample and crop one subject; no randomness.
 
     Image, lesion and brain travel as one tensor, so that nothing can move one without the others.
+
+    Raises:
+        NoBrainError: If no pixel of the result is brain.
     """
     turned = _to_ras(loaded)
     stack, picked, count = _normalised_stack(turned, preparation)  # C+2 X Y Z
     stack = resample(stack, preparation.spacing_mm)
+    if not (stack[-1] >= 0.5).any():
+        raise NoBrainError("hardly a voxel that differs from the background")
     stack, brain_fits = crop_and_pad(stack, preparation.stored_size, centre=preparation.centre)
     affine = stack.affine.numpy()
     planar = preparation.spatial_dims == 2
@@ -145,6 +155,7 @@ def prepare(loaded: LoadedSubject, preparation: Preparation) -> Prepared:
         slices=picked,
         native_slices=native_slices(picked, count, loaded.affine),
         lesion_area=[int((sample[-2] == 1).sum()) for sample in finished],
+        empty_mask=loaded.labels is not None and not loaded.labels.any(),
         sample_shape=[length - 2 * jitter for length in finished.shape[2:]],
         jitter=jitter,
         brain_fits=brain_fits,

@@ -40,7 +40,7 @@ def load_subject(
         label_values: Mask value of each part of the tumour; None if any one non-zero value is.
 
     Returns:
-        The arrays, or None if there is an error among the problems; and the problems.
+        The arrays, or None if they cannot be used; and the problems, which are errors.
     """
     problems: list[Problem] = []
     volumes: dict[str, Volume] = {}
@@ -61,13 +61,13 @@ def load_subject(
     labels = volumes.pop("lesion_mask", None)
     if labels is not None:
         problems += _label_problems(files["lesion_mask"], labels[0], label_values)
-    if not any(problem.severity == "error" for problem in problems):
-        image, found = _stack(subject, files, volumes, modalities)
-        problems += found
-    if any(problem.severity == "error" for problem in problems):
+    if problems:
+        return None, problems
+    image, problems = _stack(subject, files, volumes, modalities)
+    if problems:
         return None, problems
     affine = next(iter(volumes.values()))[1]
-    return LoadedSubject(image, None if labels is None else labels[0][0], affine), problems
+    return LoadedSubject(image, None if labels is None else labels[0][0], affine), []
 
 
 def _stack(
@@ -151,7 +151,9 @@ def _geometry_problems(
             fix = f"Resample it to the grid of {files[first].name}."
             expected = f"shape {reference.shape[1:]} {like}"
             problems.append(Problem(str(files[name]), expected, f"{data.shape[1:]}", fix))
-        elif np.abs(affine - reference_affine).max() > AFFINE_TOLERANCE_MM:
+        elif (
+            not np.abs(affine - reference_affine).max() <= AFFINE_TOLERANCE_MM
+        ):  # NaN is unlike, too
             fix = "Its header places it elsewhere: resample it, or copy the right header to it."
             expected = f"the affine {reference_affine[:3].round(3).tolist()} {like}"
             found = f"{affine[:3].round(3).tolist()}"
@@ -189,7 +191,4 @@ def _label_problems(
         some = ", ".join(f"{value:g}" for value in unexpected[:6])
         fix = "Set data.label_values to what this cohort's values mean, or repair the mask."
         return [Problem(str(path), f"mask values 0 and {known}", some, fix)]
-    if not values:
-        fix = "The subject is used for classification only."
-        return [Problem(str(path), "a tumour", "an empty mask", fix, "warning")]
     return []

@@ -76,6 +76,20 @@ def test_entries_in_use_keep_no_file_open(subjects, tmp_path: Path):
         np.testing.assert_array_equal(samples, np.load(path))
 
 
+def test_an_image_of_one_voxel_is_that_subject_s_problem(tmp_path: Path):
+    dot = np.zeros((20, 24, 6), np.int16)
+    dot[10, 11, 3] = 5
+    write_case(tmp_path / "LGG", "Brats18_CBICA_001_1", t2=dot)
+    subjects = list_brats(tmp_path, classes=("LGG", "HGG")).subjects
+    coarse = replace(SETTINGS, spacing_mm=(3.0, 3.0))
+    entries, (problem,) = prepare_subjects(subjects, coarse, PreparedCache(tmp_path / "cache"))
+    assert entries == []
+    assert str(problem) == (
+        "Brats18_CBICA_001_1: expected a brain, found hardly a voxel that differs from the "
+        "background. Replace the images or add the id to data.exclude."
+    )
+
+
 def test_an_entry_without_arrays_is_no_entry(subjects, tmp_path: Path):
     cache = PreparedCache(tmp_path / "cache")
     (entry,), _ = prepare_subjects(subjects[:1], SETTINGS, cache)

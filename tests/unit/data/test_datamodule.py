@@ -237,6 +237,15 @@ def test_two_dimensional_manifest(tmp_path: Path):
     assert len(data.cohort.warnings) == 12
 
 
+def test_a_warm_cache_warns_as_a_cold_one_does(settings, brats_root: Path):
+    seg = np.zeros_like(case_arrays()["seg"])
+    folder = write_case(brats_root / "LGG", "Brats18_CBICA_063_1", seed=63, seg=seg)
+    for _ in range(2):
+        (warning,) = GliomaDataModule(**settings()).cohort.warnings
+        assert warning.where == str(folder / "Brats18_CBICA_063_1_seg.nii.gz")
+        assert warning.found == "an empty mask"
+
+
 def test_the_phantom_is_written_once(tmp_path: Path):
     settings = {
         "cache_dir": str(tmp_path),
