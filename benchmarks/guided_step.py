@@ -155,11 +155,15 @@ def _attribution(kind: Kind, model: nn.Module, case: Case) -> Attribution | None
         from captum.attr._utils.lrp_rules import EpsilonRule
 
         still = copy.deepcopy(model).eval()
-        for module in still.modules():
-            if isinstance(module, nn.Flatten):  # Captum knows no rule for it
-                module.rule = EpsilonRule()
         method = LRP(still)
-        return lambda images, labels: (Tensor(), method.attribute(images, target=labels))
+
+        def attribute_with_captum(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            for module in still.modules():
+                if isinstance(module, nn.Flatten):  # Captum knows no rule for it, and forgets ours
+                    module.rule = EpsilonRule()
+            return Tensor(), method.attribute(images, target=labels)
+
+        return attribute_with_captum
     composite = _composite(kind, model, case)
 
     def attribute(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

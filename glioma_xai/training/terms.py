@@ -30,6 +30,18 @@ def share_of_all(count: Tensor) -> Tensor:
     return count
 
 
+def somewhere(found: Tensor) -> bool:
+    """Whether something is found in any process of a run.
+
+    What decides about a pass through the network must be the same in all processes, since
+    synchronised BatchNorm waits for every one of them.
+
+    Args:
+        found: Of this process, bool.
+    """
+    return bool(share_of_all(found.any().float()) > 0)
+
+
 def joined(values: Tensor, counted: Tensor) -> Term:
     """A term whose mean is over the samples that count in all processes.
 
@@ -51,8 +63,8 @@ def shares_a_pass(attribution: Attribution, guidance: Guidance, batch: Batch) ->
         and guidance.perturbation == "none"
         and len(attribution.places) == 1
         and guidance.guided_share >= 1
-        and bool(guided_samples(batch["lesion_mask"]).any())
         and not torch.is_autocast_enabled(batch["image"].device.type)
+        and somewhere(guided_samples(batch["lesion_mask"]))
     )
 
 
@@ -82,6 +94,8 @@ def guidance_term(
 ) -> Term:
     """Guidance loss of a batch's samples with masks, read at the probe's inputs.
 
+    A process whose batch has none reads one that does not count, if another process has some.
+
     Args:
         model: The network; its BatchNorm statistics stay as they are.
         attribution: How relevance is computed.
@@ -90,9 +104,12 @@ def guidance_term(
         key: Of the random numbers.
     """
     mask = batch["lesion_mask"]
-    chosen = guided_samples(mask).nonzero()[:, 0][: guidance.guided_count(len(mask))]
+    guided = guided_samples(mask)
+    chosen = guided.nonzero()[:, 0][: guidance.guided_count(len(mask))]
+    counted = torch.zeros_like(guided).index_fill(0, chosen, True)
     values = torch.zeros(len(mask), device=mask.device)
-    if len(chosen):
+    if somewhere(guided):
+        chosen = chosen if len(chosen) else chosen.new_zeros(1)
         probe = PROBES[guidance.probe](
             batch["image"], mask, index=batch["index"], key=key, patient_id=batch["patient_id"]
         )
@@ -118,7 +135,7 @@ def guidance_term(
         )
         found = values_at(inputs)
         values = values.to(found).index_copy(0, chosen, found)
-    return joined(values, torch.zeros_like(values, dtype=torch.bool).index_fill(0, chosen, True))
+    return joined(values, counted)
 
 
 def guidance_at_places(
