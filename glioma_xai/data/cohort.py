@@ -78,7 +78,8 @@ def write_cohort(
                 rows.append(row)
                 bar.advance(task)
         rows.sort(key=lambda row: row.patient_id.split("_")[2])
-        table = _header(settings) | {"patients": [asdict(row) for row in rows]}
+        written = {"written_by": version("glioma-xai"), "patients": [asdict(row) for row in rows]}
+        table = _header(settings) | written
         (partial / TABLE).write_text(json.dumps(table, indent=1) + "\n")
         (partial / LOCK).unlink()
         _publish(partial, output, settings)
@@ -182,8 +183,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _header(settings: PhantomSettings) -> dict[str, dict[str, object]]:
     """What a cohort must have in common with another to be the same."""
-    recipe = {"recipe": RECIPE, "version": version("glioma-xai")}
-    return {"phantom": recipe, "settings": asdict(settings)}
+    return {"phantom": {"recipe": RECIPE}, "settings": asdict(settings)}
 
 
 def _is_complete(output: Path, settings: PhantomSettings) -> bool:

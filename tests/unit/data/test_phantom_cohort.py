@@ -126,6 +126,20 @@ def test_a_complete_cohort_is_recognised(marked):
     assert {path: path.stat().st_mtime_ns for path in marked.rglob("*")} == before
 
 
+def test_a_cohort_of_another_release_is_recognised_by_its_recipe(marked, tmp_path):
+    settings = PhantomSettings(subjects=6, slices=4, shortcut="corner_marker")
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    table = json.loads((marked / cohort.TABLE).read_text())
+    table["phantom"]["version"] = table["written_by"] = "0.0.1"
+    (folder / cohort.TABLE).write_text(json.dumps(table))
+    assert write_cohort(folder, settings) == folder
+    table["phantom"]["recipe"] -= 1
+    (folder / cohort.TABLE).write_text(json.dumps(table))
+    with pytest.raises(CohortError, match=r"phantom\.recipe="):
+        write_cohort(folder, settings)
+
+
 def test_other_content_is_refused(marked, tmp_path):
     with pytest.raises(CohortError, match=r"settings\.seed=0 \(wanted 1\)"):
         write_cohort(
