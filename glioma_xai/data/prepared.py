@@ -44,6 +44,7 @@ class PreparedCohort:
         table: A row a sample, see ``sample_table``.
         warnings: Problems that do not stop training.
         left_out: Problems of what was left out.
+        workers: Processes that prepare variants; None for every core.
     """
 
     source: CohortSource
@@ -54,6 +55,7 @@ class PreparedCohort:
     table: pd.DataFrame
     warnings: list[Problem]
     left_out: list[Problem]
+    workers: int | None = None
 
     def entry(self, subject_id: str) -> Entry:
         """Return a subject's entry, or raise a CohortError that names the nearest id."""
@@ -114,7 +116,7 @@ class PreparedCohort:
         subjects = [subject for subject in listing.subjects if subject.subject_id in wanted]
         slices = {e.subject.subject_id: e.geometry["slices"] for e in self.entries}
         entries, problems = prepare_subjects(
-            subjects, self.preparation, self.cache, workers=None, slices=slices
+            subjects, self.preparation, self.cache, workers=self.workers, slices=slices
         )
         require_no_errors(problems, f"variant {variant}")
         places = {
@@ -193,6 +195,7 @@ def prepare_cohort(
         table=table,
         warnings=[problem for problem in problems if problem.severity == "warning"],
         left_out=errors,
+        workers=workers,
     )
 
 
