@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,9 @@ FORMAT = 5
 UNFINISHED = ".unfinished_"
 LEFTOVER_SECONDS = 3600
 """Age at which an unfinished file belongs to a process that was killed; writing takes seconds."""
+_ONE_HEADER = threading.Lock()
+"""numpy parses a header as Python, which CPython 3.11 may fail to do in two threads at once: now
+and then it ends in "SystemError: AST constructor recursion depth mismatch"."""
 
 
 def entry_key(subject: Subject, settings: str) -> str:
@@ -106,7 +110,8 @@ class PreparedCache:
 
     def _mapped(self, key: str) -> "np.memmap[tuple[int, ...], np.dtype[np.float16]]":
         """Return an entry's arrays; raises if they are not whole."""
-        return np.lib.format.open_memmap(self._arrays(key), mode="r")
+        with _ONE_HEADER:
+            return np.lib.format.open_memmap(self._arrays(key), mode="r")
 
     def _arrays(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"

@@ -1,8 +1,10 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +76,26 @@ def test_entries_in_use_keep_no_file_open(subjects, tmp_path: Path):
     for entry, samples in zip(entries, in_use, strict=True):
         (path,) = cache.folder.rglob(f"{entry.key}.npy")
         np.testing.assert_array_equal(samples, np.load(path))
+
+
+def test_one_header_is_parsed_at_a_time(subjects, tmp_path: Path, monkeypatch):
+    """CPython 3.11's parser, which numpy reads headers with, can fail in two threads at once."""
+    cache = PreparedCache(tmp_path / "cache")
+    entries, _ = prepare_subjects(subjects, SETTINGS, cache)
+    opened, busy, met = np.lib.format.open_memmap, threading.Lock(), []
+
+    def slow(*arguments, **options):
+        met.append(not busy.acquire(blocking=False))
+        time.sleep(0.02)
+        if not met[-1]:
+            busy.release()
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", slow)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(cache.samples, [entry.key for entry in entries] * 4))
+    assert len(met) == 4 * len(entries)
+    assert not any(met)
 
 
 def test_an_image_of_one_voxel_is_that_subject_s_problem(tmp_path: Path):
