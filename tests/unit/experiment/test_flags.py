@@ -25,7 +25,7 @@ def test_the_report_says_when() -> None:
     assert _training_notes({"drift": steady, "fairwashing_epochs": []}) == []
     (note,) = _training_notes({"drift": None, "fairwashing_epochs": [1, 3]})
     assert "Possible fairwashing in 2 epochs, the last of them 3" in note
-    drifted = {"lost": 0.3, "words": "Fairwashing: from epoch 5 on ..."}
+    drifted = {"lost": 0.3, "words": "Possible fairwashing: from epoch 5 on ..."}
     assert len(_training_notes({"drift": drifted, "fairwashing_epochs": [6]})) == 2
 
 

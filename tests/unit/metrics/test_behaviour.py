@@ -43,7 +43,7 @@ def test_a_drift_that_hides_is_found_and_named():
     assert drift.epoch == 4
     assert drift.lost == pytest.approx(0.74)
     assert drift.gained == pytest.approx(0.03)
-    assert drift.words.startswith("Fairwashing: from epoch 4 on behaviour falls from 0.90 to 0.16")
+    assert drift.words.startswith("Possible fairwashing: from epoch 4 on behaviour falls from 0.90 to 0.16")
 
 
 def test_a_steady_run_and_an_honest_fall_are_no_fairwashing():
@@ -51,7 +51,7 @@ def test_a_steady_run_and_an_honest_fall_are_no_fairwashing():
     assert (steady.epoch, steady.words) == (None, "Behaviour holds to the last epoch.")
     unguided = find_drift([0.5, 0.9, 0.6], [0.4, 0.44, 0.42])  # it never looked at the tumour
     assert unguided.epoch is None
-    assert "Fairwashing" not in unguided.words
+    assert "fairwashing" not in unguided.words
     assert find_drift([0.5, 0.9, 0.6], [0.2, 0.3, 0.4]).epoch == 2  # and this one starts to
     honest = find_drift([0.5, 0.9, 0.6], [0.2, 0.9, 0.3])
     assert honest.epoch is None
