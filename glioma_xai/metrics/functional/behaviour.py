@@ -164,7 +164,7 @@ def find_drift(
     held = after[does[after] >= does[best] - tolerance]
     epoch = int(after[after > held[-1]][0])
     words = (
-        f"Possible fairwashing: from epoch {epoch} on {numbers}, while relevance inside the tumour goes "
-        f"from {shows[best]:.2f} to {shows[last]:.2f}."
+        f"Possible fairwashing: from epoch {epoch} on {numbers}, while relevance inside the "
+        f"tumour goes from {shows[best]:.2f} to {shows[last]:.2f}."
     )
     return Drift(epoch, lost, gained, words)

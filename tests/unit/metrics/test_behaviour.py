@@ -43,7 +43,8 @@ def test_a_drift_that_hides_is_found_and_named():
     assert drift.epoch == 4
     assert drift.lost == pytest.approx(0.74)
     assert drift.gained == pytest.approx(0.03)
-    assert drift.words.startswith("Possible fairwashing: from epoch 4 on behaviour falls from 0.90 to 0.16")
+    assert drift.words.startswith("Possible fairwashing: from epoch 4 on behaviour falls")
+    assert "falls from 0.90 to 0.16," in drift.words
 
 
 def test_a_steady_run_and_an_honest_fall_are_no_fairwashing():
