@@ -345,7 +345,7 @@ def row_of(run: Run, folder: Path) -> dict[str, Any]:
         "auc": round(test["auc"]["value"], 4),
         "inside": round(shown["absolute_relevance_mass"]["value"], 4),
         "epoch": summary["selected_epoch"],
-        "validation_exchanged": round(summary["selection_score"], 4),
+        "selection_score": round(summary["selection_score"], 4),
         "last_validation": history["validation/accuracy"],
         "last_validation_exchanged": history["validation/exchanged_accuracy"],
         "last_inside": history["validation/absolute_relevance_mass"],
@@ -382,7 +382,7 @@ def epochs_of(run: Run, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-SCORES = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass", "guided_score", "loss")
+SCORES = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass", "loss")
 SCORES += ("loss_guidance",)
 
 

@@ -23,7 +23,7 @@ def behaviour() -> None:
     figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=110, layout="constrained")
     axes.axhspan(-0.03, 0.65, xmin=0.5, color=ORANGE, alpha=0.12, lw=0)
     axes.text(
-        0.985, 0.02, "relevance in the tumour,\ndecision by the marker", ha="right", color=ORANGE
+        0.985, 0.56, "relevance in the tumour,\ndecision by the marker", ha="right", color=ORANGE
     )
     axes.axhline(clean, color=GREY, lw=1, ls="--")
     axes.text(
@@ -36,6 +36,10 @@ def behaviour() -> None:
         colour = BLUE if own else "#222222"
         axes.plot(inside, swapped, "o", color=colour, ms=9 if own else 6)
         place, side = ((inside + 0.012, swapped - 0.012), "left")
+        if inside > 0.9:
+            place, side = ((inside - 0.012, swapped - 0.012), "right")
+        elif abs(swapped - clean) < 0.01:  # not on the dashed line
+            place, side = ((inside + 0.012, swapped - 0.035), "left")
         if name in stacked:  # labels one below the other, each with a line to its point
             place, side = ((0.8, 0.83 - 0.06 * stacked.index(name)), "right")
         axes.annotate(
