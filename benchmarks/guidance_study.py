@@ -124,6 +124,17 @@ def _masked_alone(share: float) -> tuple[str, ...]:
     return (*_exchange(share), "loss.warm_start_on=guided", "loss.warm_start_epochs=20")
 
 
+def _rrr(weight: float) -> tuple[str, ...]:
+    return ("+experiment=rrr", f"loss.guidance_weight={weight:.0f}")
+
+
+def _isnet(share: float, decay: float) -> tuple[str, ...]:
+    rank = f"loss.guidance.decay={decay}"
+    return ("+experiment=isnet", f"loss.guidance_weight={share}", rank)
+
+
+RRR_WEIGHTS = (3e2, 3e3, 3e4, 3e5)
+ISNETS = ((0.7, 0.996), (0.9, 0.996), (0.97, 0.996), (0.7, 0.98), (0.9, 0.98))
 PLAIN = ("+experiment=baseline",)
 ON_IMAGE = ("loss.probe=image",)
 GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
@@ -132,7 +143,6 @@ DRIFTING = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=10"
 STRENGTH_90 = "++data.phantom.shortcut_strength=0.9"
 RESNET = ("model=resnet10", "+model.channels=[32,64,128,256]")
 THREE = SEEDS[:3]
-ONE = SEEDS[:1]
 
 FIXED = _guided("loss.warm_start_limit=0")
 BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
@@ -178,7 +188,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "few_masks_others": (
         LARGE,
         (
-            Recipe("clean", PLAIN, THREE, minutes=1.5, shortcut="none"),
+            Recipe("clean", PLAIN, minutes=1.5, shortcut="none"),
             Recipe("consistency 3 %, weight 100", _alike(0.03, 100), THREE, minutes=2),
             Recipe("exchange 3 %", _exchange(0.03), THREE, minutes=1.5),
             Recipe("consistency 10 %, weight 30", _alike(0.1, 30), THREE, minutes=2),
@@ -213,12 +223,18 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
         (
             Recipe("exchange", ("+experiment=exchange",), minutes=0.8),
             Recipe("consistency", ("+experiment=consistency",), minutes=1),
-            Recipe("masked input", ("+experiment=masked_input",), THREE, minutes=0.7),
-            Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper",), THREE),
-            Recipe("rrr", ("+experiment=rrr",), THREE),
-            Recipe("isnet", ("+experiment=isnet",), THREE),
-            Recipe("shuffled masks", ("+experiment=random_mask_control",), THREE),
-            Recipe("guided and consistent", ("+experiment=lrp_guided_consistency",), THREE),
+            Recipe("masked input", ("+experiment=masked_input",), minutes=0.7),
+            Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper",)),
+            Recipe("shuffled masks", ("+experiment=random_mask_control",)),
+            Recipe("guided and consistent", ("+experiment=lrp_guided_consistency",)),
+        ),
+    ),
+    # the weights of RRR and ISNet: chosen by exchanged validation images of a cohort of its own
+    "tuning": (
+        SMALL,
+        (
+            *(Recipe(f"rrr, weight {w:.0e}", _rrr(w), FIRST_SEEDS[:1]) for w in RRR_WEIGHTS),
+            *(Recipe(f"isnet, P {p}, d {d}", _isnet(p, d), FIRST_SEEDS[:1]) for p, d in ISNETS),
         ),
     ),
     # masks drawn in a hurry, and shortcuts that are wrong now and then
@@ -253,33 +269,35 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "resnet": (
         SMALL,
         (
-            Recipe("clean", (*PLAIN, *RESNET), THREE, minutes=2, shortcut="none"),
-            Recipe("plain", (*PLAIN, *RESNET), THREE, minutes=2),
-            Recipe("lrp_guided", _guided(*RESNET), THREE, minutes=4),
-            Recipe("exchange", ("+experiment=exchange", *RESNET), THREE, minutes=2),
+            Recipe("clean", (*PLAIN, *RESNET), minutes=2, shortcut="none"),
+            Recipe("plain", (*PLAIN, *RESNET), minutes=2),
+            Recipe("lrp_guided", _guided(*RESNET), minutes=4),
+            Recipe("exchange", ("+experiment=exchange", *RESNET), minutes=2),
         ),
     ),
     # one factor at a time around the recipe
     "factors": (
         SMALL,
         (
-            Recipe("weight 1", _guided("loss.guidance_weight=1"), ONE),
-            Recipe("weight 10", _guided("loss.guidance_weight=10"), ONE),
-            Recipe("target label", _guided("attribution.target=label"), ONE),
-            Recipe("target random sign", _guided("attribution.target=random_sign"), ONE),
-            Recipe("probe image", _guided(*ON_IMAGE), ONE),
-            Recipe("probe scaled", _guided("loss.probe=scaled"), ONE),
-            Recipe("probe noise", _guided("loss.probe=noise"), ONE),
-            Recipe("probe changed at random", _guided("loss.perturbation=random"), ONE),
-            Recipe("probe changed the worst way", _guided("loss.perturbation=worst"), ONE, 2.5),
-            Recipe("epsilon in the first layer", _guided("attribution.first_layer=null"), ONE),
-            Recipe("w-square in the first layer", _guided("attribution.first_layer=wsquare"), ONE),
-            Recipe("zplus", _guided("attribution=zplus"), ONE),
-            Recipe("epsilon_plus_flat", _guided("attribution=epsilon_plus_flat"), ONE),
-            Recipe("gradient", _guided("attribution=gradient"), ONE),
-            Recipe("no warm start", _guided("loss.warm_start_epochs=0"), ONE),
-            Recipe("constant learning rate", _guided("scheduler=none"), ONE),
-            Recipe("60 epochs", _guided("trainer.max_epochs=60"), ONE, minutes=4.5),
+            Recipe("weight 1", _guided("loss.guidance_weight=1"), THREE),
+            Recipe("weight 10", _guided("loss.guidance_weight=10"), THREE),
+            Recipe("target label", _guided("attribution.target=label"), THREE),
+            Recipe("target random sign", _guided("attribution.target=random_sign"), THREE),
+            Recipe("probe image", _guided(*ON_IMAGE), THREE),
+            Recipe("probe scaled", _guided("loss.probe=scaled"), THREE),
+            Recipe("probe noise", _guided("loss.probe=noise"), THREE),
+            Recipe("probe changed at random", _guided("loss.perturbation=random"), THREE),
+            Recipe("probe changed the worst way", _guided("loss.perturbation=worst"), THREE, 2.5),
+            Recipe("epsilon in the first layer", _guided("attribution.first_layer=null"), THREE),
+            Recipe(
+                "w-square in the first layer", _guided("attribution.first_layer=wsquare"), THREE
+            ),
+            Recipe("zplus", _guided("attribution=zplus"), THREE),
+            Recipe("epsilon_plus_flat", _guided("attribution=epsilon_plus_flat"), THREE),
+            Recipe("gradient", _guided("attribution=gradient"), THREE),
+            Recipe("no warm start", _guided("loss.warm_start_epochs=0"), THREE),
+            Recipe("constant learning rate", _guided("scheduler=none"), THREE),
+            Recipe("60 epochs", _guided("trainer.max_epochs=60"), THREE, minutes=4.5),
         ),
     ),
 }
