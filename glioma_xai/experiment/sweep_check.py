@@ -19,7 +19,7 @@ from glioma_xai.experiment.launch import split_arguments
 from glioma_xai.experiment.sweep_memory import Need, estimate_memory, memory_warning
 from glioma_xai.experiment.sweep_plan import Sweep
 from glioma_xai.experiment.sweep_problems import Problems
-from glioma_xai.training.checks import check_training
+from glioma_xai.training.checks import check_monitors, check_training
 from glioma_xai.training.validation import LOGGED
 
 _ONLY_LOADING = ("batch_size", "num_workers", "sampler", "augmentation")
@@ -192,8 +192,14 @@ def _build_networks(
         cohort = cohorts.get(_cohort_key(config))
         if cohort is None or problems.wrong(number):
             continue
+        batch_size = int(config.data.batch_size)
+        try:
+            check_monitors(config.callbacks, table=cohort.table, batch_size=batch_size)
+        except ConfigError as error:
+            problems.add(number, error)
+            continue
         parts = [OmegaConf.to_container(config, resolve=True)[name] for name in _OF_THE_STEP]  # type: ignore[index,call-overload]
-        key = _key(cohort.input_shape, int(config.data.batch_size), *parts)
+        key = _key(cohort.input_shape, batch_size, *parts)
         try:
             if key in failed:
                 raise failed[key]
@@ -210,6 +216,5 @@ def _build(config: DictConfig, data: GliomaDataModule) -> Need:
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
     check_training(module, batch_size=batch_size, input_shape=data.input_shape)
-    module.configure_optimizers()
     instantiate.build_callbacks(config, run=data.cache_dir)
     return estimate_memory(module, data, batch_size=batch_size)

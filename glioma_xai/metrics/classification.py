@@ -69,13 +69,15 @@ class ClassificationScores(Metric):
         self.indices.append(index)
 
     def compute(self) -> dict[str, float]:
-        """Scores of both levels; NaN where a class is absent.
+        """Scores of both levels; NaN where a class is absent, none at all without samples.
 
         Of the slices also ``cross_entropy``, ``largest_predicted_share``, the share that is
         predicted as the class predicted most, and ``informedness``, balanced accuracy scaled so
         that guessing is 0 and being right 1 (Youden's J for two classes).
         """
         order = first_of_each(dim_zero_cat(self.indices).cpu())
+        if not len(order):
+            return {}
         rows = dim_zero_cat(self.log_probabilities).cpu()[order]
         probabilities = rows.exp().numpy()
         label = dim_zero_cat(self.labels).cpu()[order]

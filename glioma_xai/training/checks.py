@@ -1,12 +1,19 @@
 """What a run must have before its first epoch: weights that learn, donors, a loss that works."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
+import pandas as pd
 import torch
 
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses import ISNet
 from glioma_xai.training.module import GuidedClassifier
+from glioma_xai.training.validation import LOGGED, OF_EXCHANGE, OF_MASKS
+
+_MONITORING = {"best", "early_stopping"}
+_KNOWN = {*_MONITORING, "pareto"}
 
 
 def check_training(
@@ -21,16 +28,74 @@ def check_training(
 
     Raises:
         ConfigError: If no parameter learns, if backgrounds shall be exchanged and nobody can give
-            one, or if schedule or guidance loss refuse their arguments.
+            one, or if optimizer, schedule or guidance loss refuse their arguments.
     """
     if not any(parameter.requires_grad for parameter in module.model.parameters()):
         raise ConfigError(
             "model: expected parameters that learn, found all of them frozen or none at all. Set "
             "requires_grad on those of the last layers at least."
         )
+    _check_optimizer(module)
     module.objective.schedule(0, 1)
     _check_donors(module, batch_size)
     _check_loss(module, input_shape)
+
+
+def check_monitors(callbacks: Mapping[str, Any], *, table: pd.DataFrame, batch_size: int) -> None:
+    """Refuse to choose epochs by a score that no epoch will have.
+
+    Args:
+        callbacks: The config's, by name; None for one that is switched off.
+        table: The data's samples, with the columns ``split``, ``patient_id`` and ``lesion_area``.
+        batch_size: Of validation: a batch's patients lend each other their backgrounds.
+
+    Raises:
+        ConfigError: If a callback monitors none of the scores that are logged, unless there is one
+            of the user's own that may log more, or a score that needs masks that are missing.
+    """
+    used = {name: node for name, node in callbacks.items() if node is not None}
+    drawn = (table["split"] == "validation") & (table["lesion_area"] > 0)
+    masked = table.loc[drawn, "patient_id"].nunique()
+    for name in _MONITORING & used.keys():
+        monitor = str(used[name]["monitor"])
+        _check_monitor(
+            f"callbacks.{name}.monitor={monitor}",
+            monitor.removeprefix("validation/"),
+            masked=masked,
+            lenders=min(batch_size, masked),
+            known=used.keys() <= _KNOWN,
+        )
+
+
+def _check_monitor(setting: str, score: str, *, masked: int, lenders: int, known: bool) -> None:
+    if score not in LOGGED and known:
+        near = get_close_matches(score, LOGGED, n=1)
+        did_you_mean = f" Did you mean validation/{near[0]}?" if near else ""
+        raise ConfigError(
+            f"{setting}: expected a score that training logs, validation/ and one of "
+            f"{', '.join(sorted(LOGGED))}.{did_you_mean}"
+        )
+    if score in OF_MASKS and not masked:
+        raise ConfigError(
+            f"{setting}: expected validation patients with masks of the tumour, found none. Choose "
+            "a score that needs none, such as validation/auc."
+        )
+    if score in OF_EXCHANGE and lenders < 2:
+        raise ConfigError(
+            f"{setting}: expected 2 validation patients or more with masks in one batch, who can "
+            f"lend each other their backgrounds, found {lenders}. Raise data.batch_size, or choose "
+            "a score that needs no exchange, such as validation/auc."
+        )
+
+
+def _check_optimizer(module: GuidedClassifier) -> None:
+    try:
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"optimizer or scheduler: {error}. Change its setting; python -m glioma_xai.train "
+            "--cfg job shows them all."
+        ) from error
 
 
 def _check_donors(module: GuidedClassifier, batch_size: int) -> None:

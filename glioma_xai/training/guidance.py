@@ -1,14 +1,12 @@
 """How a batch is guided: which relevance, at which input, for which samples and steps."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from glioma_xai.attribution import LiveComposite, Target, build_composite, compute_relevance
 from glioma_xai.errors import ConfigError
@@ -232,18 +230,3 @@ _RANGES = {
     "guided_batch": "a number of samples, 1 or more, or null",
     "every_n_steps": "1 or more",
 }
-
-
-@contextmanager
-def still_statistics(model: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics are afterwards what they were: for extra passes in a step."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    kept = [dict(layer._buffers) for layer in layers]
-    try:
-        for layer, buffers in zip(layers, kept, strict=True):
-            for name, buffer in buffers.items():  # the graph of the first pass holds the originals
-                layer._buffers[name] = None if buffer is None else buffer.clone()
-        yield
-    finally:
-        for layer, buffers in zip(layers, kept, strict=True):
-            layer._buffers.update(buffers)

@@ -230,9 +230,15 @@ class GuidedClassifier(LightningModule):
         if self._measures_guidance():
             guidance = guidance_values(self.guidance, relevance, batch["lesion_mask"])
         with torch.no_grad():
-            other = self.model(exchanged(batch, key=(self.seed, _VALIDATION_KEY)))
+            copies = exchanged(batch, key=(self.seed, _VALIDATION_KEY))
+            other = self.model(copies)
         self.validation_scores.update(
-            batch, logits=logits, exchanged_logits=other, relevance=relevance, guidance=guidance
+            batch,
+            logits=logits,
+            exchanged=copies.ne(batch["image"]).flatten(1).any(dim=1),
+            exchanged_logits=other,
+            relevance=relevance,
+            guidance=guidance,
         )
 
     def _measures_guidance(self) -> bool:

@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glioma_xai.attribution.guards import statistics_at_rest
 from glioma_xai.losses import Term, guided_samples, mask_on_grid
 from glioma_xai.losses.consistency import consistency
 from glioma_xai.records import Batch
-from glioma_xai.training.guidance import PROBES, Attribution, Guidance, still_statistics
+from glioma_xai.training.guidance import PROBES, Attribution, Guidance
 from glioma_xai.training.perturbation import perturbed
 from glioma_xai.training.sampling import Key, Supply, exchanged
 
@@ -223,7 +224,7 @@ def consistency_term(
         key: Of the random numbers.
         logits: Of the images, (B, classes), if they are known.
     """
-    with still_statistics(model):
+    with statistics_at_rest(model):
         first = model(batch["image"]) if logits is None else logits
         other = model(exchanged(batch, key=key))
     mask = batch["lesion_mask"]

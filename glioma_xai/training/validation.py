@@ -1,6 +1,7 @@
 """What an epoch's validation is judged by, gathered over batches and processes."""
 
 from collections.abc import Mapping
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +14,33 @@ from glioma_xai.records import Batch
 from glioma_xai.training.selection import guided_score
 
 _JUDGED = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
-LOGGED = {
-    "fairwashing",
-    "loss_guidance",
-    "loss_total",
-    "largest_predicted_share",
-    "relevance_magnitude",
-    "guided_score",
-    "loss",
-    *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
-    "balanced_accuracy",
+OF_EXCHANGE = {
     "exchanged_accuracy",
     "exchanged_balanced_accuracy",
     "exchanged_auc",
     "exchanged_patient/accuracy",
     "exchanged_patient/auc",
+    "guided_score",
+    "fairwashing",
+}
+"""Scores that need images whose backgrounds can be exchanged, and are left out without them."""
+OF_MASKS = {
     "relevance_mass_accuracy",
     "absolute_relevance_mass",
     "focus_score",
     "pointing_game",
+    "loss_guidance",
+    "loss_total",
+}
+"""Scores that say nothing without masks."""
+LOGGED = {
+    *OF_EXCHANGE,
+    *OF_MASKS,
+    "largest_predicted_share",
+    "relevance_magnitude",
+    "loss",
+    *(f"{prefix}{score}" for prefix in ("", "patient/") for score in ("accuracy", "auc")),
+    "balanced_accuracy",
 }
 """Scores that go into ``metrics.csv`` and to the loggers, without ``validation/``."""
 
@@ -51,6 +60,7 @@ class ValidationScores(nn.Module):
         batch: Batch,
         *,
         logits: Tensor,
+        exchanged: Tensor,
         exchanged_logits: Tensor,
         relevance: Tensor,
         guidance: Tensor | None,
@@ -60,28 +70,36 @@ class ValidationScores(nn.Module):
         Args:
             batch: B samples.
             logits: Of the images, (B, classes).
-            exchanged_logits: Of their copies on other backgrounds, (B, classes).
+            exchanged: Which of them have a copy on another background, (B,), bool.
+            exchanged_logits: Of the copies, (B, classes).
             relevance: At the input, (B, C, *spatial).
             guidance: Guidance loss of each sample, (B,), if it is measured.
         """
         keys = (batch["label"], batch["patient_id"], batch["index"])
         mask = batch["lesion_mask"]
         self.as_they_are.update(logits, *keys)
-        self.exchanged.update(exchanged_logits, *keys)
+        patients = list(compress(batch["patient_id"], exchanged.tolist()))
+        self.exchanged.update(
+            exchanged_logits[exchanged],
+            batch["label"][exchanged],
+            patients,
+            batch["index"][exchanged],
+        )
         self.relevance.update(relevance, mask, batch["brain_mask"], index=batch["index"])
         if guidance is not None:
             known = guidance.where(guided_samples(mask), torch.nan)
             self.guidance.update(known, index=batch["index"])
 
     def compute(self) -> Mapping[str, float]:
-        """Every score by name, and start anew."""
+        """Every score by name, and start anew; without copies none of :data:`OF_EXCHANGE`."""
         values = {name: float(v) for name, v in self.as_they_are.compute().items()}
         values["loss"] = values["cross_entropy"]
-        exchanged = self.exchanged.compute().items()
-        values |= {f"exchanged_{name}": float(v) for name, v in exchanged}
+        exchanged = self.exchanged.compute()
+        values |= {f"exchanged_{name}": float(v) for name, v in exchanged.items()}
         values |= {name: float(v) for name, v in self.relevance.compute().items()}
-        values["guided_score"] = guided_score(values)
-        values["fairwashing"] = float(fairwashing(*(values[name] for name in _JUDGED)))
+        if exchanged:
+            values["guided_score"] = guided_score(values)
+            values["fairwashing"] = float(fairwashing(*(values[name] for name in _JUDGED)))
         if self.guidance.indices:
             values["loss_guidance"] = float(self.guidance.compute())
         for metric in (self.as_they_are, self.exchanged, self.relevance, self.guidance):

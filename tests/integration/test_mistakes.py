@@ -29,6 +29,13 @@ from tests.conftest import Cli
         ("train", ["logger=null"], 2, "logger=null: no such choice. Known: csv, none, wandb."),
         ("train", ["name=${nope}"], 2, "Interpolation key 'nope' not found"),
         ("train", ["seed=-1"], 2, "seed: Input should be greater than or equal to 0, found -1"),
+        ("train", ["+experiment=smoke", "optimizer.lr=-1"], 2, "Invalid learning rate: -1"),
+        (
+            "train",
+            ["+experiment=smoke", "callbacks.best.monitor=validation/acc"],
+            2,
+            "expected a score that training logs",
+        ),
         ("train", ["resume=nowhere"], 1, "nowhere: expected a run folder"),
         ("evaluate", [], 2, "run: expected a run folder"),
         ("evaluate", ["run=nowhere"], 1, "nowhere: expected a run folder"),

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from glioma_xai import losses
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import warm_up
-from glioma_xai.training.checks import check_training
+from glioma_xai.training.checks import check_monitors, check_training
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.training.sampling import MaskedSamples
 from tests.unit.training.test_module import SHAPE, make_module
@@ -112,3 +114,49 @@ def test_a_schedule_that_cannot_work_is_refused() -> None:
 def test_isnet_is_refused_when_it_is_built(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         losses.ISNet(**options)  # type: ignore[arg-type]
+
+
+def samples(*masked: str, without: int = 2) -> pd.DataFrame:
+    """A table with these masked validation patients, some without a mask, and one for training."""
+    rows = [("validation", name, 9) for name in masked]
+    rows += [("validation", f"bare{i}", 0) for i in range(without)] + [("train", "t", 9)]
+    return pd.DataFrame(rows, columns=["split", "patient_id", "lesion_area"])
+
+
+def monitors(score: str, name: str = "best", **more: object) -> dict[str, Any]:
+    return {"best": {"monitor": "validation/auc"}, "pareto": None, name: {"monitor": score}, **more}
+
+
+def test_scores_that_every_epoch_has_may_choose() -> None:
+    check_monitors(monitors("validation/loss"), table=samples(), batch_size=1)
+    check_monitors(monitors("validation/absolute_relevance_mass"), table=samples("a"), batch_size=1)
+    check_monitors(monitors("validation/guided_score"), table=samples("a", "b"), batch_size=2)
+    mine = monitors("validation/of_my_own", mine={"_target_": "mine.Callback"})
+    check_monitors(mine, table=samples(), batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("score", "table", "batch_size", "message"),
+    [
+        ("guided_scor", samples("a", "b"), 8, r"Did you mean validation/guided_score\?"),
+        ("focus_score", samples(), 8, "expected validation patients with masks.*found none"),
+        ("guided_score", samples("a", "b"), 1, "lend each other their backgrounds, found 1"),
+        ("exchanged_auc", samples("a", "a"), 8, "lend each other their backgrounds, found 1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["best", "early_stopping"])
+def test_a_score_that_no_epoch_will_have_is_refused(
+    score: str, table: pd.DataFrame, batch_size: int, message: str, name: str
+) -> None:
+    callbacks = monitors(f"validation/{score}", name)
+    with pytest.raises(
+        ConfigError, match=rf"callbacks\.{name}\.monitor=validation/{score}.*{message}"
+    ):
+        check_monitors(callbacks, table=table, batch_size=batch_size)
+
+
+def test_an_optimizer_that_cannot_work_is_refused() -> None:
+    module = make_module()
+    module.build_optimizer = partial(torch.optim.Adam, lr=-1)
+    with pytest.raises(ConfigError, match="optimizer or scheduler: Invalid learning rate: -1"):
+        check(module)

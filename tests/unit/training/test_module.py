@@ -1,6 +1,7 @@
 """One training step: which losses it has, what it moves, and what it leaves alone."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -9,13 +10,15 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from glioma_xai import losses
+from glioma_xai.attribution.guards import statistics_at_rest
 from glioma_xai.errors import ConfigError, NumericsError
 from glioma_xai.losses.objective import Objective
 from glioma_xai.models.networks import SmallCNN
 from glioma_xai.records import Batch
-from glioma_xai.training.guidance import Attribution, Guidance, still_statistics
+from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.training.sampling import exchanged
+from glioma_xai.training.validation import LOGGED, OF_EXCHANGE
 
 SHAPE = (3, 24, 28)
 
@@ -149,12 +152,12 @@ def test_exchanged_backgrounds_keep_the_tumour_and_change_the_rest() -> None:
     assert not torch.equal(changed, exchanged(batch, key=(0, 2)))
 
 
-def test_still_statistics_restores_after_an_error() -> None:
+def test_statistics_move_again_after_an_error() -> None:
     norm = nn.BatchNorm2d(3)
     original = norm.running_mean
 
     def fail() -> None:
-        with still_statistics(norm):
+        with statistics_at_rest(norm):
             norm(torch.randn(4, 3, 2, 2))
             raise ZeroDivisionError
 
@@ -163,6 +166,8 @@ def test_still_statistics_restores_after_an_error() -> None:
     assert norm.running_mean is original
     assert norm.running_mean is not None
     assert torch.equal(norm.running_mean, torch.zeros(3))
+    norm(torch.randn(4, 3, 2, 2) + 1)
+    assert norm.running_mean.abs().min() > 0
 
 
 @pytest.mark.parametrize(
@@ -259,3 +264,26 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
         next(module.model.parameters()).fill_(torch.nan)
     with pytest.raises(NumericsError, match="finite"):
         step(module, make_batch())
+
+
+def validated(batch: Batch) -> Mapping[str, float]:
+    module = make_module().eval()
+    module.validation_step(batch, 0)
+    return module.validation_scores.compute()
+
+
+def test_only_images_that_were_exchanged_have_scores_of_exchange() -> None:
+    whole, part = validated(make_batch(6)), validated(make_batch(6, masked=3))
+    assert OF_EXCHANGE & LOGGED & whole.keys() >= {"exchanged_auc", "guided_score", "fairwashing"}
+    module = make_module().eval()
+    batch = make_batch(6, masked=3)
+    module.validation_step(batch, 0)
+    assert sum(map(len, module.validation_scores.exchanged.labels)) == 3
+    assert part["loss"] == pytest.approx(whole["loss"])
+
+
+@pytest.mark.parametrize(("size", "masked"), [(1, None), (6, 0), (6, 1)])
+def test_where_nothing_can_be_exchanged_no_score_says_so(size: int, masked: int | None) -> None:
+    scores = validated(make_batch(size, masked=masked))
+    assert not OF_EXCHANGE & scores.keys()
+    assert "accuracy" in scores
