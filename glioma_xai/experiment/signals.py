@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.util import register_after_fork
 from types import FrameType, TracebackType
@@ -18,6 +19,8 @@ from pytorch_lightning.utilities import rank_zero_only
 _log = logging.getLogger(__name__)
 MOMENT = 2.0
 """Seconds in which a signal to a group, or the end of a process, has reached all others."""
+AGAIN = 10.0
+"""Seconds after which a signal comes again, to what it left waiting for a lock."""
 
 
 class Interrupted(BaseException):
@@ -66,6 +69,7 @@ def listen() -> None:
             signal.signal(signal.SIGCHLD, _let_workers_die)
             if is_first_process():
                 _heard.append(number)
+                _remind(after=AGAIN)
                 raise Interrupted(number)
         elif number == signal.SIGTERM:  # a worker that was forked: Ctrl-C is its parent's matter
             signal.signal(number, signal.SIG_DFL)
@@ -73,6 +77,7 @@ def listen() -> None:
 
     for number in _signals():
         signal.signal(number, catch)
+    signal.signal(signal.SIGALRM, _be_reminded)
 
 
 def _let_workers_die(number: int, frame: FrameType | None) -> None:
@@ -101,12 +106,23 @@ def _raise_again(
     if not _heard:
         show(dropped)
     elif issubclass(dropped.exc_type, Interrupted):
-        threading.Timer(0.1, _remind).start()
+        _remind(after=0.1)
 
 
-def _remind() -> None:
-    if _heard and (main := threading.main_thread().ident) is not None:
-        signal.pthread_kill(main, _heard[0])
+def _remind(*, after: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, after, AGAIN)
+
+
+def _be_reminded(number: int, frame: FrameType | None) -> None:
+    raise_what_was_heard()
+
+
+def _free_locals(error: BaseException | None) -> None:
+    """What a signal left half built complains as it goes: here, where nobody is told."""
+    while error is not None:
+        with suppress(Interrupted):
+            traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager
@@ -120,7 +136,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # a launcher's thread: Python lets only the main one listen
         return
-    before = {number: signal.getsignal(number) for number in _signals()}
+    before = {number: signal.getsignal(number) for number in [*_signals(), signal.SIGALRM]}
     register_after_fork(workers := _Workers(), _leave_quietly)
     hook, sys.unraisablehook = sys.unraisablehook, partial(_raise_again, sys.unraisablehook)
     try:
@@ -133,6 +149,9 @@ def interruptible() -> Iterator[None]:
         raise_what_was_heard()
         raise
     finally:
+        if _heard:
+            _free_locals(sys.exception())
+            _remind(after=0)  # no more
         del workers
         _heard.clear()
         sys.unraisablehook = hook

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from glioma_xai.errors import RunError
+from glioma_xai.experiment import signals
 from glioma_xai.experiment.launch import run_command
 from glioma_xai.experiment.processes import Processes
 from glioma_xai.experiment.signals import Interrupted, interruptible
@@ -50,6 +51,62 @@ def test_a_signal_that_python_drops_comes_again(capfd: pytest.CaptureFixture[str
 
     assert run_command(work) == 143
     assert "Traceback" not in capfd.readouterr().err
+
+
+class HalfBuilt:
+    """A signal came before it had all that it cleans up; so do torch's iterators over workers."""
+
+    def __init__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.workers: list[int] = []
+
+    def __del__(self) -> None:
+        self.workers.clear()
+
+
+def test_what_a_signal_left_half_built_goes_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        with interruptible():
+            HalfBuilt()
+
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    assert run_command(work) == 130
+    assert said == []
+
+
+class Waiting:
+    """Its lock was taken when the signal came, and is not given back."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __del__(self) -> None:
+        self.lock.acquire()
+
+
+@pytest.mark.parametrize("held_by_the_trace", [True, False])
+def test_what_a_signal_left_locked_is_told_again(
+    monkeypatch: pytest.MonkeyPatch, held_by_the_trace: bool
+) -> None:
+    def hold() -> None:
+        waiting = Waiting()
+        waiting.lock.acquire()
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            if not held_by_the_trace:
+                del waiting
+
+    def work() -> None:
+        with interruptible():
+            hold()
+
+    monkeypatch.setattr(signals, "AGAIN", 0.2)
+    before = signal.getsignal(signal.SIGALRM)
+    assert run_command(work) == 143
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
 
 
 def test_what_fails_because_of_a_signal_is_the_signal() -> None:
