@@ -28,15 +28,20 @@ def cli(shared_cache: Path) -> Cli:
     """Run an entry script as a user does, in a process of its own."""
 
     def run(
-        script: str, *arguments: str, cwd: Path = ROOT, timeout: int = 300
+        script: str,
+        *arguments: str,
+        cwd: Path = ROOT,
+        timeout: int = 300,
+        through: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         environment = os.environ | {
             "GLIOMA_XAI_CACHE": str(shared_cache),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
         }
+        command = [through, script] if through else [f"glioma_xai.{script}"]
         return subprocess.run(
-            [sys.executable, "-m", f"glioma_xai.{script}", *arguments],
+            [sys.executable, "-m", *command, *arguments],
             cwd=cwd,
             env=environment,
             capture_output=True,
