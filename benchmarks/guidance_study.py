@@ -133,8 +133,8 @@ def _isnet(share: float, decay: float) -> tuple[str, ...]:
     return ("+experiment=isnet", f"loss.guidance_weight={share}", rank)
 
 
-RRR_WEIGHTS = (3e2, 3e3, 3e4, 3e5)
-ISNETS = ((0.7, 0.996), (0.9, 0.996), (0.97, 0.996), (0.7, 0.98), (0.9, 0.98))
+RRR_WEIGHTS = (3e2, 3e3, 3e4, 3e5, 3e6, 3e7, 3e8)
+ISNETS = ((0.7, 0.996), (0.9, 0.996), (0.97, 0.996), (0.7, 0.98), (0.9, 0.98), (0.95, 0.98), (0.9, 0.95))
 PLAIN = ("+experiment=baseline",)
 ON_IMAGE = ("loss.probe=image",)
 GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
