@@ -134,11 +134,22 @@ def _isnet(share: float, decay: float) -> tuple[str, ...]:
 
 
 RRR_WEIGHTS = (3e2, 3e3, 3e4, 3e5, 3e6, 3e7, 3e8)
-ISNETS = ((0.7, 0.996), (0.9, 0.996), (0.97, 0.996), (0.7, 0.98), (0.9, 0.98), (0.95, 0.98), (0.9, 0.95))
+ISNETS = (
+    (0.7, 0.996),
+    (0.9, 0.996),
+    (0.97, 0.996),
+    (0.7, 0.98),
+    (0.9, 0.98),
+    (0.95, 0.98),
+    (0.9, 0.95),
+    (0.9, 0.9),
+)
 PLAIN = ("+experiment=baseline",)
+CLEAN = (*PLAIN, "callbacks.best.monitor=validation/balanced_accuracy")  # what is reported
 ON_IMAGE = ("loss.probe=image",)
+FROM_SCRATCH = ("loss.warm_start_epochs=0", "loss.warm_start_limit=0")
 GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
-GAMED += ("loss.warm_start_epochs=0", "callbacks.best.monitor=validation/auc")
+GAMED += (*FROM_SCRATCH, "callbacks.best.monitor=validation/auc")
 DRIFTING = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=10")
 STRENGTH_90 = "++data.phantom.shortcut_strength=0.9"
 RESNET = ("model=resnet10", "+model.channels=[32,64,128,256]")
@@ -150,7 +161,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "confirm": (
         SMALL,
         (
-            Recipe("clean", PLAIN, minutes=0.7, shortcut="none"),
+            Recipe("clean", CLEAN, minutes=0.7, shortcut="none"),
             Recipe("plain", PLAIN, minutes=0.7),
             Recipe("lrp_guided", _guided()),
             Recipe("lrp_guided", _guided(), shortcut="bright_spot"),
@@ -172,7 +183,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "texture": (
         (*SMALL, "data.spacing_mm=2.0", "data.spatial_size=[96,112]", "data.slice_count=2"),
         (
-            Recipe("clean", PLAIN, minutes=2, shortcut="none"),
+            Recipe("clean", CLEAN, minutes=2, shortcut="none"),
             Recipe("plain", PLAIN, THREE, minutes=2, shortcut="texture"),
             Recipe("lrp_guided", _guided(), minutes=4, shortcut="texture"),
         ),
@@ -188,7 +199,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "few_masks_others": (
         LARGE,
         (
-            Recipe("clean", PLAIN, minutes=1.5, shortcut="none"),
+            Recipe("clean", CLEAN, minutes=1.5, shortcut="none"),
             Recipe("consistency 3 %, weight 100", _alike(0.03, 100), THREE, minutes=2),
             Recipe("exchange 3 %", _exchange(0.03), THREE, minutes=1.5),
             Recipe("consistency 10 %, weight 30", _alike(0.1, 30), THREE, minutes=2),
@@ -224,7 +235,10 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("exchange", ("+experiment=exchange",), minutes=0.8),
             Recipe("consistency", ("+experiment=consistency",), minutes=1),
             Recipe("masked input", ("+experiment=masked_input",), minutes=0.7),
+            Recipe("warm start alone", _guided("loss.guidance_weight=0"), minutes=0.8),
             Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper",)),
+            Recipe("rrr", ("+experiment=rrr",)),
+            Recipe("isnet", ("+experiment=isnet",)),
             Recipe("shuffled masks", ("+experiment=random_mask_control",)),
             Recipe("guided and consistent", ("+experiment=lrp_guided_consistency",)),
         ),
@@ -269,7 +283,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "resnet": (
         SMALL,
         (
-            Recipe("clean", (*PLAIN, *RESNET), minutes=2, shortcut="none"),
+            Recipe("clean", (*CLEAN, *RESNET), minutes=2, shortcut="none"),
             Recipe("plain", (*PLAIN, *RESNET), minutes=2),
             Recipe("lrp_guided", _guided(*RESNET), minutes=4),
             Recipe("exchange", ("+experiment=exchange", *RESNET), minutes=2),
@@ -295,7 +309,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("zplus", _guided("attribution=zplus"), THREE),
             Recipe("epsilon_plus_flat", _guided("attribution=epsilon_plus_flat"), THREE),
             Recipe("gradient", _guided("attribution=gradient"), THREE),
-            Recipe("no warm start", _guided("loss.warm_start_epochs=0"), THREE),
+            Recipe("no warm start", _guided(*FROM_SCRATCH), THREE),
             Recipe("constant learning rate", _guided("scheduler=none"), THREE),
             Recipe("60 epochs", _guided("trainer.max_epochs=60"), THREE, minutes=4.5),
         ),
@@ -367,13 +381,23 @@ def row_of(run: Run, folder: Path) -> dict[str, Any]:
         "last_validation": history["validation/accuracy"],
         "last_validation_exchanged": history["validation/exchanged_accuracy"],
         "last_inside": history["validation/absolute_relevance_mass"],
+        "auc_tumour_removed": _auc(conditions, "tumour_removed"),
+        "auc_background_alone": _auc(conditions, "background_alone"),
         "verdict": summary["verdict"]["judgement"],
+        "headline": summary["verdict"]["headline"],
+        "fairwashing_epochs": " ".join(map(str, summary["fairwashing_epochs"])),
         "drift_epoch": (summary["drift"] or {}).get("epoch"),
         "step_ratio": round(summary.get("guided_plain_step_ratio") or 1.0, 2),
         "seconds": summary["wall_seconds"],
         "command": "python -m glioma_xai.train " + " ".join(run.overrides),
     }
     return row
+
+
+def _auc(conditions: dict[str, Any], name: str) -> float | None:
+    """By patient; .5 where no trace of the class is left."""
+    scores = conditions.get(name)
+    return None if scores is None else round(scores["patient"]["auc"]["value"], 4)
 
 
 CONDITIONS = (

@@ -24,7 +24,7 @@ from glioma_xai.experiment.report_tables import (
 )
 from glioma_xai.experiment.result_files import write_tables
 from glioma_xai.experiment.results import RunResults
-from glioma_xai.experiment.verdict import TOLERATED_DROP, condition_words
+from glioma_xai.experiment.verdict import TOLERATED_CHANGE, condition_words
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.visualization.contents import (
     Case,
@@ -106,7 +106,7 @@ def write_results(
 def _training_notes(content: Mapping[str, Any]) -> list[str]:
     """What the epochs of training say about how far relevance can be trusted."""
     drift, flagged = content["drift"], content["fairwashing_epochs"]
-    notes = [drift["words"]] if drift and drift["lost"] > TOLERATED_DROP else []
+    notes = [drift["words"]] if drift and drift["lost"] > TOLERATED_CHANGE else []
     if flagged:
         notes.append(
             f"Possible fairwashing in {len(flagged)} epochs, the last of them {flagged[-1]}: "

@@ -91,7 +91,9 @@ def summary(
         "gaps": behaviour.gaps,
         "without_tumour": behaviour.without_tumour,
         "conditions_left_out": behaviour.left_out,
-        "verdict": asdict(judge(behaviour.scores, behaviour.gaps, relevance)),
+        "verdict": asdict(
+            judge(behaviour.scores, behaviour.gaps, relevance, behaviour.without_tumour)
+        ),
         "drift": None if drift is None else asdict(drift),
         "fairwashing_epochs": flagged_epochs(run / "metrics.csv"),
         "decision": asdict(results.decision) | {results.split: results.decided},

@@ -132,7 +132,7 @@ class Guidance:
         probe: Input at which relevance is read.
         perturbation: Small change of that input, see :func:`perturbation.perturbed`.
         perturbation_radius: Largest change of a pixel, in units of the normalised image.
-        warm_start_epochs: First epochs, which have no guidance.
+        warm_start_epochs: First epochs, which have no guidance; 0 leaves the warm start out.
         warm_start_limit: The warm start goes on, for up to this many epochs in all, until the mean
             classification loss of an epoch is below :data:`LEARNT` of what guessing has: guidance
             keeps a network that has learnt nothing from learning.
@@ -192,7 +192,8 @@ class Guidance:
             epoch: Its number.
             learnt: Whether the classes have been learnt in an epoch before it.
         """
-        return epoch < self.warm_start_epochs or (not learnt and epoch < self.warm_start_limit)
+        waits = not learnt and epoch < self.warm_start_limit
+        return self.warm_start_epochs > 0 and (epoch < self.warm_start_epochs or waits)
 
     @property
     def exchanges(self) -> bool:
@@ -205,8 +206,7 @@ class Guidance:
         return self.exchanges or self._starts_with("masked")
 
     def _starts_with(self, warm_start: WarmStart) -> bool:
-        epochs = max(self.warm_start_epochs, self.warm_start_limit)
-        return epochs > 0 and self.warm_start == warm_start
+        return self.warm_start_epochs > 0 and self.warm_start == warm_start
 
     def guided_count(self, batch_size: int) -> int:
         """How many samples of a batch have their relevance computed, at least one."""

@@ -198,6 +198,9 @@ def test_the_warm_start_ends_when_the_classes_are_learnt_or_at_its_limit() -> No
     assert [guidance.warm(epoch, learnt=False) for epoch in range(6)] == [True] * 4 + [False] * 2
     assert [guidance.warm(epoch, learnt=True) for epoch in range(6)] == [True] * 2 + [False] * 4
     assert not Guidance().warm(0, learnt=False)
+    from_scratch = Guidance(warm_start_epochs=0, warm_start_limit=10)
+    assert not from_scratch.warm(0, learnt=False)
+    assert not from_scratch.exchanges
 
 
 def test_a_network_has_learnt_when_its_loss_is_below_that_of_guessing() -> None:
