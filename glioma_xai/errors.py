@@ -30,4 +30,13 @@ class RunError(GliomaXaiError, RuntimeError):
 
 
 class NumericsError(GliomaXaiError, ArithmeticError):
-    """A computation left the finite numbers."""
+    """A computation left the finite numbers.
+
+    Args:
+        message: What was expected, found, and what to do.
+        everywhere: Whether all processes of a run raise it together, so that one has to say it.
+    """
+
+    def __init__(self, message: str, *, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere

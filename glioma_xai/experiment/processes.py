@@ -76,14 +76,20 @@ class Processes(Callback):
 
     @contextmanager
     def losses_in_words(self) -> Iterator[None]:
-        """Say it if a process that the run depends on is lost.
+        """Say it if a process that the run depends on is lost, or a device's memory is full.
 
         Raises:
-            RunError: In place of what torch says of a closed connection or of a worker.
+            RunError: In place of what torch says of a closed connection, a worker or memory.
             Interrupted: If the process was ended by a signal that asks a run to stop.
         """
         try:
             yield
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the device's memory: expected room for a step, found: {str(error).strip()} Lower "
+                "data.batch_size (trainer.accumulate_grad_batches makes up for it) or "
+                "loss.guided_share. The run goes on with resume=<its folder> if it was only full."
+            ) from error
         except RuntimeError as error:
             if "DataLoader worker" in str(error):
                 raise RunError(

@@ -47,7 +47,7 @@ from glioma_xai.training.callbacks import (
     RelevancePanels,
     StepSeed,
 )
-from glioma_xai.training.checks import check_monitors, check_training
+from glioma_xai.training.checks import check_monitors, check_trainer, check_training
 from glioma_xai.training.guards import TrainingGuards
 
 
@@ -84,8 +84,8 @@ def run(config: DictConfig, folder: Path, *, resume: bool = False) -> float:
         except BaseException as error:
             status.end("failed", error)
             tracking.close(loggers, 1)
-            if isinstance(error, NumericsError) and not is_first_process():
-                return math.nan  # all processes see it, the first says it
+            if isinstance(error, NumericsError) and error.everywhere and not is_first_process():
+                return math.nan  # the first says it
             raise
         finally:
             processes.end()
@@ -120,6 +120,7 @@ def _work(
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
     check_training(module, batch_size=data.batch_size, input_shape=data.input_shape)
+    check_trainer(config.trainer, module)
     check_monitors(config.callbacks, table=data.table, batch_size=data.batch_size)
     loggers += instantiate.build_loggers(config)  # from here on there is something to log
     callbacks = instantiate.build_callbacks(config, run=folder)

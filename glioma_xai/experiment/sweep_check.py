@@ -19,10 +19,11 @@ from glioma_xai.experiment.launch import split_arguments
 from glioma_xai.experiment.sweep_memory import Need, estimate_memory, memory_warning
 from glioma_xai.experiment.sweep_plan import Sweep
 from glioma_xai.experiment.sweep_problems import Problems
-from glioma_xai.training.checks import check_monitors, check_training
+from glioma_xai.training.checks import check_monitors, check_trainer, check_training
 from glioma_xai.training.validation import LOGGED
 
 _ONLY_LOADING = ("batch_size", "num_workers", "sampler", "augmentation")
+_OF_THE_TRAINER = ("accelerator", "precision", "strategy", "sync_batchnorm")
 _OF_THE_STEP = ("model", "attribution", "loss", "optimizer", "scheduler", "class_weights")
 _ONE_PROCESS_A_DEVICE = "submitit_slurm"
 _ELSEWHERE = ("submitit_slurm", "ray")  # on machines that may have what this one lacks
@@ -199,7 +200,8 @@ def _build_networks(
             problems.add(number, error)
             continue
         parts = [OmegaConf.to_container(config, resolve=True)[name] for name in _OF_THE_STEP]  # type: ignore[index,call-overload]
-        key = _key(cohort.input_shape, batch_size, *parts)
+        trainer = [config.trainer.get(name) for name in _OF_THE_TRAINER]
+        key = _key(cohort.input_shape, batch_size, trainer, *parts)
         try:
             if key in failed:
                 raise failed[key]
@@ -216,5 +218,6 @@ def _build(config: DictConfig, data: GliomaDataModule) -> Need:
     model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
     module = instantiate.build_module(config, data=data, model=model)
     check_training(module, batch_size=batch_size, input_shape=data.input_shape)
+    check_trainer(config.trainer, module)
     instantiate.build_callbacks(config, run=data.cache_dir)
     return estimate_memory(module, data, batch_size=batch_size)

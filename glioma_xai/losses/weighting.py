@@ -19,7 +19,8 @@ def gradient_norm(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not loss.requires_grad or not trained:
         return loss.new_zeros(())
-    gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+    with torch.autocast(loss.device.type, enabled=False):  # relevance's own backward heeds it
+        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
     present = [gradient.flatten() for gradient in gradients if gradient is not None]
     return torch.cat(present).norm() if present else loss.new_zeros(())
 

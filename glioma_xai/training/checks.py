@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from glioma_xai.attribution.batchnorm import BATCH_NORMS
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses import ISNet
 from glioma_xai.training.module import GuidedClassifier
@@ -14,6 +15,7 @@ from glioma_xai.training.validation import LOGGED, OF_EXCHANGE, OF_MASKS
 
 _MONITORING = {"best", "early_stopping"}
 _KNOWN = {*_MONITORING, "pareto"}
+_GRADIENTS = {"gradient", "gradient_times_input", "guided_backprop"}
 
 
 def check_training(
@@ -85,6 +87,46 @@ def _check_monitor(setting: str, score: str, *, masked: int, lenders: int, known
             f"{setting}: expected 2 validation patients or more with masks in one batch, who can "
             f"lend each other their backgrounds, found {lenders}. Raise data.batch_size, or choose "
             "a score that needs no exchange, such as validation/auc."
+        )
+
+
+def check_trainer(settings: Mapping[str, Any], module: GuidedClassifier) -> None:
+    """Refuse settings of the Trainer that end a run only in its first step, or in an epoch's end.
+
+    Args:
+        settings: The config's, with ``accelerator``, ``precision``, ``strategy``, ...
+        module: About to be trained.
+
+    Raises:
+        ConfigError: For half precision throughout, processes that are forked off with the network,
+            or statistics shared between devices (SyncBatchNorm) where they cannot be.
+    """
+    precision = str(settings.get("precision"))
+    if precision in {"16-true", "bf16-true"}:
+        raise ConfigError(
+            f"trainer.precision: expected weights in single precision, in which relevance is "
+            f"computed, found {precision}. Set {precision.replace('true', 'mixed')}."
+        )
+    strategy = str(settings.get("strategy"))
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise ConfigError(
+            f"trainer.strategy: expected processes that start anew, found {strategy}. Set "
+            "trainer.strategy=ddp, or trainer=ddp."
+        )
+    norms = [m for m in module.model.modules() if isinstance(m, BATCH_NORMS)]
+    if not settings.get("sync_batchnorm") or not norms:
+        return
+    accelerator = str(settings.get("accelerator"))
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        raise ConfigError(
+            "trainer.sync_batchnorm: expected GPUs, which alone can share BatchNorm's statistics, "
+            "found none. Set trainer.sync_batchnorm=false."
+        )
+    if module.guides and module.attribution.composite in _GRADIENTS:
+        raise ConfigError(
+            "trainer.sync_batchnorm: expected a rule that folds BatchNorm, such as "
+            f"attribution=epsilon, found {module.attribution.composite}, which differentiates it "
+            "twice; torch's SyncBatchNorm cannot. Set trainer.sync_batchnorm=false."
         )
 
 

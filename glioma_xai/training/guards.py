@@ -89,7 +89,8 @@ class TrainingGuards(Callback):
         names = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
         raise NumericsError(
             f"training: expected finite gradients, found others in {len(names)} parameters, first "
-            f"{names[0]}. Lower loss.guidance_weight, or raise attribution.epsilon."
+            f"{names[0]}. Lower loss.guidance_weight, or raise attribution.epsilon.",
+            everywhere=True,
         )
 
     def on_exception(
@@ -206,7 +207,8 @@ def require_finite(losses: Mapping[str, Tensor]) -> None:
         parts = ", ".join(f"{name}={float(value.detach()):.4g}" for name, value in losses.items())
         raise NumericsError(
             f"training: expected a finite loss, found {parts}. Lower optimizer.lr or "
-            "loss.guidance_weight, or set trainer.gradient_clip_val."
+            "loss.guidance_weight, or set trainer.gradient_clip_val.",
+            everywhere=True,
         )
 
 
@@ -226,7 +228,8 @@ def require_finite_relevance(relevance: Tensor, batch: Batch) -> None:
         raise NumericsError(
             "validation: expected finite relevance, found NaN or infinity for "
             f"{', '.join(names[:5]) or 'samples of another process'}. Raise attribution.epsilon, "
-            "or lower optimizer.lr."
+            "or lower optimizer.lr.",
+            everywhere=True,
         )
 
 

@@ -56,5 +56,7 @@ def perturbed(
         return images + radius * torch.stack(drawn).to(images)
     start = images.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(loss_of(start).sum(), start)
+        loss = loss_of(start).sum()
+    with torch.autocast(images.device.type, enabled=False):  # relevance's own backward heeds it
+        (slope,) = torch.autograd.grad(loss, start)
     return images + radius * slope.sign()

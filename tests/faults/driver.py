@@ -1,7 +1,9 @@
 """The train command with a fault built in: ``python -m tests.faults.driver <fault> <arguments>``.
 
 ``half:<n>`` writes half of the n-th ``last.ckpt`` and is killed; ``between:<n>`` is killed when the
-n-th has become ``previous.ckpt`` and the next one has not taken its place.
+n-th has become ``previous.ckpt`` and the next one has not taken its place. ``nan:<rank>`` spoils
+the relevance of one process alone in its second step; processes that a run starts itself hear of it
+by ``FAULT`` in the environment.
 """
 
 import io
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from glioma_xai.models.networks import SmallCNN
 from glioma_xai.train import main
 
 
@@ -50,7 +53,19 @@ def between_moves_of(number: int) -> None:
     Path.replace = stop
 
 
+def nan_of(rank: int) -> None:
+    if int(os.environ.get("LOCAL_RANK", 0)) != rank:
+        return
+    forward, calls = SmallCNN.forward, []
+
+    def spoil(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        calls.append(images)
+        return forward(self, images) * (torch.nan if len(calls) == 2 else 1.0)
+
+    SmallCNN.forward = spoil
+
+
 if __name__ == "__main__":
-    fault, _, number = sys.argv.pop(1).partition(":")
-    {"half": half_of, "between": between_moves_of}[fault](int(number))
+    fault, _, number = (os.environ.get("FAULT") or sys.argv.pop(1)).partition(":")
+    {"half": half_of, "between": between_moves_of, "nan": nan_of}[fault](int(number))
     main()

@@ -85,3 +85,24 @@ def test_a_loss_that_is_no_number_stops_all_processes(
     content = torch.load(saved[0], weights_only=True)
     assert content["batch"]["image"].isfinite().all()
     assert len(content["batch"]["subject_id"]) == len(content["batch"]["image"])
+
+
+def test_relevance_that_is_no_number_in_one_process_ends_both(
+    shared_cache: Path, tmp_path: Path
+) -> None:
+    """The other waits for its gradients, and has to hear of it."""
+    folder = tmp_path / "run"
+    process = start(
+        shared_cache,
+        *(*SMOKE, *TWO, "loss.warm_start_epochs=0", "loss.probe=image"),
+        f"hydra.run.dir={folder}",
+        module=("tests.faults.driver",),
+        environment={"FAULT": "nan:1"},
+        start_new_session=True,
+    )
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.count("NumericsError: relevance must be finite") == 1
+    assert "process 1 of 2: expected it to go on, found it ended with exit code 1" in errors
+    assert state_of(folder) == "failed"
+    assert group_is_empty(process)

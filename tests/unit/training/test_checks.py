@@ -13,7 +13,7 @@ from glioma_xai import losses
 from glioma_xai.errors import ConfigError
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import warm_up
-from glioma_xai.training.checks import check_monitors, check_training
+from glioma_xai.training.checks import check_monitors, check_trainer, check_training
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.training.sampling import MaskedSamples
 from tests.unit.training.test_module import SHAPE, make_module
@@ -160,3 +160,26 @@ def test_an_optimizer_that_cannot_work_is_refused() -> None:
     module.build_optimizer = partial(torch.optim.Adam, lr=-1)
     with pytest.raises(ConfigError, match="optimizer or scheduler: Invalid learning rate: -1"):
         check(module)
+
+
+@pytest.mark.parametrize(
+    ("settings", "composite", "message"),
+    [
+        ({"precision": "bf16-true"}, "epsilon", r"trainer\.precision.*Set bf16-mixed"),
+        ({"strategy": "ddp_spawn"}, "epsilon", r"trainer\.strategy.*found ddp_spawn"),
+        ({"accelerator": "cpu", "sync_batchnorm": True}, "epsilon", "expected GPUs.*found none"),
+        ({"accelerator": "gpu", "sync_batchnorm": True}, "gradient", "differentiates it twice"),
+    ],
+)
+def test_a_trainer_that_fails_in_its_first_step_is_refused(
+    settings: dict[str, object], composite: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_trainer(settings, make_module(composite=composite))
+
+
+def test_usual_trainers_are_fine() -> None:
+    check_trainer({"accelerator": "cpu", "precision": "32-true"}, make_module())
+    shared = {"accelerator": "gpu", "precision": "bf16-mixed", "sync_batchnorm": True}
+    check_trainer(shared, make_module(composite="epsilon"))
+    check_trainer(shared, with_loss(None))

@@ -37,6 +37,20 @@ def test_balanced_guidance_has_a_set_share_of_the_gradient() -> None:
     parts.total.backward()
 
 
+def test_norms_are_measured_in_single_precision_under_autocast() -> None:
+    """The backward pass of relevance convolves, and would do it in bfloat16."""
+    module = make_module("balanced")
+    model, batch = module.model, make_batch()
+    _, relevance = module.attribution.relevance(
+        model, batch["image"], labels=batch["label"], create_graph=True
+    )
+    guidance = losses.energy(relevance, batch["lesion_mask"]).mean()
+    expected = gradient_norm(guidance, model.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradient_norm(guidance, model.parameters())
+    assert torch.equal(found, expected)
+
+
 def test_learnt_weights_learn_and_come_back_from_a_checkpoint(tmp_path: Path) -> None:
     module = make_module("uncertainty")
     optimizer = module.configure_optimizers()
