@@ -1,6 +1,7 @@
 """A composite for one model: every layer gets its hook, or the user an error before training."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 
 from torch import nn
@@ -18,13 +19,15 @@ from glioma_xai.attribution.coverage import (
     DROPOUTS,
     GATES,
     VIEWS,
+    called_by_position,
+    has_inplace,
     refuse,
     uncovered_modules,
 )
-from glioma_xai.attribution.guards import unwrapped
+from glioma_xai.attribution.guards import check_rule, unwrapped
 from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.layers import CONVOLUTIONS, WEIGHT_LAYERS
-from glioma_xai.attribution.live import LiveComposite
+from glioma_xai.attribution.live import LiveComposite, Setting
 from glioma_xai.attribution.rules import Bound
 from glioma_xai.attribution.steps import AveragePool, DropoutMask, Gate, Normalization, View
 from glioma_xai.attribution.trace import Trace, trace
@@ -50,6 +53,7 @@ def build_composite(
     relative_epsilon: bool | None = None,
     gamma: float | None = None,
     gamma_decreasing: bool | None = None,
+    alpha: float | None = None,
     low: Bound | None = None,
     high: Bound | None = None,
     first_layer: FirstLayer | None = None,
@@ -68,6 +72,7 @@ def build_composite(
         relative_epsilon: Scale both by each layer's and sample's mean |output|.
         gamma: Of the gamma rule, 0.25 if not given.
         gamma_decreasing: Let gamma fall linearly with depth, to 0 at the last layer.
+        alpha: Of the alpha-beta rule, at least 1, and beta is alpha - 1; 2 if not given.
         low: Smallest possible input, for the z-box rule, one or one a channel; -4 if not given.
         high: Largest possible input, for the z-box rule; 6 if not given.
         first_layer: Rule of the layers that read the image, instead of the composite's own.
@@ -75,7 +80,8 @@ def build_composite(
             linear, batch_norm, sigmoid); each a rule's name or an instance. Names go before kinds.
 
     Raises:
-        ConfigError: Unknown name, layer or rule, or an option out of range or without effect.
+        ConfigError: Unknown name, layer or rule, a rule on a layer that it cannot treat, or an
+            option out of range or without effect.
         CompatibilityError: A layer that no rule covers; raised before anything is run, except for
             functions, which only a run can show.
     """
@@ -86,6 +92,7 @@ def build_composite(
         "relative_epsilon": relative_epsilon,
         "gamma": gamma,
         "gamma_decreasing": gamma_decreasing,
+        "alpha": alpha,
         "low": low,
         "high": high,
         "first_layer": first_layer,
@@ -96,12 +103,13 @@ def build_composite(
     chosen = [rule for rule in wanted.values() if isinstance(rule, str)]
     made = recipe(name, options, list(given), chosen)
     _check_names(model, [layer] if layer is not None else [], [*wanted])
+    _check_rules(model, wanted, options)
     if made.convolution is None:
         hooks = _rectifiers(model, made)
     else:
         gates = _gates(model, wanted)
         refuse(uncovered_modules(model, gates))
-        traced = trace(model, tuple(input_shape), gates)
+        traced = _traced(model, input_shape, gates)
         refuse(traced.problems)
         hooks = _assign(model, made, options, traced, wanted)
     return LiveComposite(
@@ -128,15 +136,35 @@ def uncovered_layers(
         rules: As for ``build_composite``.
 
     Raises:
-        ConfigError: Unknown composite.
+        ConfigError: Unknown composite or rule, or a rule on a layer that it cannot treat.
         CompatibilityError: The model does not run on this shape.
     """
     if recipe(composite_name, Options(), [], []).convolution is None:
         return []
-    model = unwrapped(model)
-    gates = _gates(model, rules or {})
-    traced = list(uncovered_modules(model, gates))
-    return traced or list(trace(model, tuple(input_shape), gates).problems)
+    model, wanted = unwrapped(model), dict(rules or {})
+    _check_rules(model, wanted, Options())
+    gates = _gates(model, wanted)
+    problems = list(uncovered_modules(model, gates))
+    return problems or list(_traced(model, input_shape, gates).problems)
+
+
+def _traced(model: nn.Module, input_shape: Sequence[int], gates: set[str]) -> Trace:
+    """Run the model as a relevance pass does: nothing in place, every layer called by position."""
+    with ExitStack() as stack:
+        stack.enter_context(called_by_position(model))
+        for module in model.modules():
+            if has_inplace(module):
+                stack.callback(Setting(module, "inplace", False).remove)
+        return trace(model, tuple(input_shape), gates)
+
+
+def _check_rules(model: nn.Module, wanted: Mapping[str, str | LiveHook], options: Options) -> None:
+    modules = dict(model.named_modules())
+    for key, asked in wanted.items():
+        rule = rule_by_name(asked, options) if isinstance(asked, str) else asked
+        name = asked if isinstance(asked, str) else type(asked).__name__
+        for kind in (type(modules[key]),) if key in modules else KINDS.get(key, ()):
+            check_rule(rule, kind, key=key, name=name)
 
 
 def _gates(model: nn.Module, wanted: Mapping[str, str | LiveHook]) -> set[str]:

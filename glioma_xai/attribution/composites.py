@@ -3,7 +3,9 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, get_args
+
+import torch
 
 from glioma_xai.attribution.hooks import LiveHook
 from glioma_xai.attribution.rules import (
@@ -35,9 +37,13 @@ class Options:
         gamma: Of the gamma rule.
         gamma_decreasing: Let gamma fall linearly from ``gamma`` at the first layer to 0 at the
             last; only the gamma composite does.
+        alpha: Of the alpha-beta rule, at least 1; beta is alpha - 1.
         low: Smallest possible input, for the z-box rule; one number or one a channel.
         high: Largest possible input.
         first_layer: Rule of the layers that read the image, instead of the composite's own.
+
+    Raises:
+        ConfigError: A number that is none, or infinite.
     """
 
     epsilon: float = 1e-6
@@ -45,9 +51,14 @@ class Options:
     relative_epsilon: bool = False
     gamma: float = 0.25
     gamma_decreasing: bool = False
+    alpha: float = 2.0
     low: Bound = -4.0
     high: Bound = 6.0
     first_layer: FirstLayer | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "stabilizer", "gamma", "alpha", "low", "high"):
+            check_finite(name, getattr(self, name))
 
     def for_epsilon(self) -> Stabilizer:
         """Return the stabilizer of the epsilon rule."""
@@ -58,10 +69,27 @@ class Options:
         return Stabilizer(self.stabilizer, self.relative_epsilon)
 
 
+def check_finite(name: str, value: object) -> None:
+    """Raise unless the value holds finite numbers only.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    try:
+        finite = bool(torch.isfinite(torch.as_tensor(value)).all())
+    except (TypeError, ValueError, RuntimeError):
+        finite = False
+    if not finite:
+        raise ConfigError(
+            f"{name} must be finite: expected a number, got {value}. Leave {name} out for its "
+            f"default."
+        )
+
+
 RULES: dict[str, Callable[[Options], LiveHook]] = {
     "epsilon": lambda options: Epsilon(options.for_epsilon()),
     "zplus": lambda options: ZPlus(options.for_others()),
-    "alphabeta": lambda options: AlphaBeta(options.for_others()),
+    "alphabeta": lambda options: AlphaBeta(options.for_others(), alpha=options.alpha),
     "gamma": lambda options: Gamma(options.for_others(), gamma=options.gamma),
     "flat": lambda options: Flat(options.for_others()),
     "wsquare": lambda options: WSquare(options.for_others()),
@@ -144,6 +172,7 @@ COMPOSITES: dict[str, Builder] = {
 _ALWAYS = {"epsilon", "stabilizer", "relative_epsilon"}  # harmless where nothing divides
 _NEEDED_BY = {
     "gamma": "gamma",
+    "alpha": "alphabeta",
     "low": "zbox",
     "high": "zbox",
     "gamma_decreasing": "gamma_decreasing",
@@ -175,6 +204,11 @@ def recipe(name: str, options: Options, given: Collection[str], chosen: Collecti
         )
     if options.first_layer is not None:
         first = rule_by_name(options.first_layer, options)
+        if options.first_layer not in get_args(FirstLayer):
+            raise ConfigError(
+                f"first_layer must be a rule of weight layers: expected one of "
+                f"{', '.join(get_args(FirstLayer))}, got {options.first_layer}. Choose one."
+            )
         made = replace(made, first=first, rules=made.rules | {options.first_layer})
     for option in given:
         needed = _NEEDED_BY.get(option)

@@ -1,6 +1,7 @@
 """Which layers relevance can pass, and what to do about the others."""
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -97,13 +98,22 @@ def uncovered_modules(model: nn.Module, gates: Collection[str] = ()) -> Iterator
         path = name or "the model"
         if name in gates:
             continue
-        if isinstance(module, nn.MultiheadAttention) or not list(module.children()):
+        whole = isinstance(module, (*COVERED, nn.MultiheadAttention))  # also with parts of its own
+        if whole or not list(module.children()):
             problem = _problem(path, module)
             if problem is not None:
                 yield problem
 
 
 def _problem(path: str, module: nn.Module) -> Problem | None:
+    kind = next((kind for kind in type(module).__mro__ if kind in COVERED), None)
+    if kind is not None and _computes_otherwise(module, kind):
+        return _describe(
+            path,
+            module,
+            f"is a {kind.__name__} with a forward of its own, which no rule knows",
+            f"use {kind.__name__} itself, with torch.nn.utils.parametrize for a change of weights",
+        )
     if isinstance(module, CONVOLUTIONS) and module.padding_mode != "zeros":
         return _describe(
             path,
@@ -126,6 +136,14 @@ def _problem(path: str, module: nn.Module) -> Problem | None:
         why = "is a kind of layer that no rule is implemented for"
         return _describe(path, module, why, "build it from convolutions, linear layers and ReLU")
     return None
+
+
+def _computes_otherwise(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether the module does something else than the covered class it is made from."""
+    return "forward" in vars(module) or any(
+        getattr(type(module), name, None) is not getattr(kind, name, None)
+        for name in ("forward", "_conv_forward")  # what a convolution's forward calls
+    )
 
 
 def _describe(path: str, module: nn.Module, why: str, fix: str) -> Problem:
@@ -153,6 +171,40 @@ def refuse(problems: Iterable[Problem]) -> None:
     ]
     head = [] if len(lines) == 1 else [f"relevance cannot pass {len(lines)} layers:"]
     raise CompatibilityError("\n".join([*head, *lines]))
+
+
+@contextmanager
+def called_by_position(model: nn.Module) -> Iterator[None]:
+    """Raise where a covered layer is called with keywords only: hooks would not see what it reads.
+
+    Raises:
+        CompatibilityError: Names the layer.
+    """
+
+    def look(
+        name: str, module: nn.Module, inputs: tuple[object, ...], named: dict[str, object]
+    ) -> None:
+        if inputs:
+            return
+        raise CompatibilityError(
+            f"{type(module).__name__} at {name or 'the model'} must be called by position: "
+            f"expected layer(x), got layer({', '.join(f'{key}=x' for key in named)}). Leave the "
+            f"keyword out."
+        )
+
+    handles = [
+        module.register_forward_pre_hook(
+            lambda module, inputs, named, name=name: look(name, module, inputs, named),
+            with_kwargs=True,
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, COVERED)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def has_inplace(module: nn.Module) -> bool:

@@ -8,17 +8,43 @@ from torch.autograd.graph import Node
 
 from glioma_xai.records import Problem
 
-# Functions that are not homogeneous of degree one in what they read.
+# Positively homogeneous of degree one and piecewise linear: their natural gradient hands
+# coefficients on so that the sum of relevance stays. Every other function is refused.
 # fmt: off
-_NOT_HOMOGENEOUS = frozenset({
-    "Bmm", "Celu", "Clamp", "Cos", "Div", "Elu", "Exp", "Gelu", "Hardsigmoid", "Hardswish",
-    "Hardtanh", "LinalgVectorNorm", "Log", "LogSigmoid", "LogSoftmax", "Mish", "Mul",
-    "NativeGroupNorm", "NativeLayerNorm", "Norm", "Pow", "Reciprocal", "Rsqrt", "Sigmoid",
-    "Silu", "Sin", "Softmax", "Softplus", "Sqrt", "Std", "Tanh", "Var",
+_PASSED = frozenset({
+    # views, copies, and what picks or rearranges values
+    "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "Copy", "Diagonal",
+    "Expand", "Flip", "Gather", "Index", "IndexSelect", "MaskedSelect", "Permute", "PixelShuffle",
+    "PixelUnshuffle", "Repeat", "ReshapeAlias", "Roll", "Rot90", "Select", "Slice", "Split",
+    "SplitWithSizes", "Squeeze", "Stack", "T", "Take", "ToCopy", "Transpose", "Tril", "Triu",
+    "Unbind", "Unfold", "UnsafeSplit", "UnsafeSplitWithSizes", "UnsafeView", "Unsqueeze", "View",
+    # sums and differences, also with a constant, which absorbs its share as a bias does
+    "Add", "Col2Im", "ConstantPadNd", "Cumsum", "Im2Col", "IndexAdd", "Mean", "Neg",
+    "ReflectionPad1D", "ReflectionPad2D", "ReflectionPad3D", "ReplicationPad1D",
+    "ReplicationPad2D", "ReplicationPad3D", "Rsub", "ScatterAdd", "Sub", "Sum",
+    # average pools and interpolation
+    "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D",
+    "MkldnnAdaptiveAvgPool2D", "UpsampleBicubic2D", "UpsampleBicubic2DAa", "UpsampleBilinear2D",
+    "UpsampleBilinear2DAa", "UpsampleLinear1D", "UpsampleNearest1D", "UpsampleNearest2D",
+    "UpsampleNearest3D", "UpsampleNearestExact1D", "UpsampleNearestExact2D",
+    "UpsampleNearestExact3D", "UpsampleTrilinear3D",
+    # piecewise linear: activations and what picks by size
+    "Abs", "AdaptiveMaxPool2D", "AdaptiveMaxPool3D", "Amax", "Amin", "Aminmax", "Cummax", "Cummin",
+    "FractionalMaxPool2D", "FractionalMaxPool3D", "Kthvalue", "LeakyRelu", "Max",
+    "MaxPool2DWithIndices", "MaxPool3DWithIndices", "Median", "Min", "NativeDropout",
+    "PreluKernel", "Relu", "Sort", "Topk",
+})
+# Linear in one input as long as the others are constants: where each reads the signal.
+_LINEAR_IN = {
+    "Bmm": (0, 1), "Div": (0,), "GridSampler2D": (0,), "GridSampler3D": (0,), "Mul": (0, 1),
+}
+# Only if both inputs depend on the image: a constant is a threshold, or fills in what it likes.
+_OF_TWO = frozenset({"Fmax", "Fmin", "IndexPut", "Maximum", "Minimum", "Scatter", "Where"})
+_CLAMPS = frozenset({"Clamp", "ClampMax", "ClampMin"})  # at 0 they are ReLU
+_WEIGHTED = frozenset({
+    "Addmm", "Convolution", "CudnnBatchNorm", "Linear", "MiopenBatchNorm", "Mm", "NativeBatchNorm",
 })
 # fmt: on
-_OF_TWO = frozenset({"Bmm", "Div", "Mul"})  # so they are if only one factor depends on the image
-_WEIGHTED = frozenset({"Addmm", "Convolution", "CudnnBatchNorm", "Mm", "NativeBatchNorm"})
 
 
 class Graph:
@@ -44,7 +70,7 @@ class Graph:
         if gate and output.grad_fn is not None:
             self._constant.add(output.grad_fn)
         node = output.grad_fn
-        while node is not None and _name(node).startswith(("View", "UnsafeView", "Squeeze")):
+        while node is not None and _name(node) in ("Add", "View", "UnsafeView", "Squeeze"):
             self._accepted.append(node)
             node = node.next_functions[0][0]
         if node is not None:
@@ -65,19 +91,29 @@ class Graph:
                 told.add(name)
                 fix = "Replace it by ReLU (replace_activations=true) if it is an activation"
                 yield _problem(name, "has a backward of its own", fix)
-            elif name.startswith("ScaledDotProduct") or (
-                name in _NOT_HOMOGENEOUS
-                and (len(readers) > 1 or name not in _OF_TWO or self._divides(node))
-            ):
+            elif name == "CopySlices":
+                told.add(name)
+                fix = "Write it out of place, for example with torch.cat"
+                yield _problem(name, "changes part of a tensor in place, whatever by", fix)
+            elif not self._passes(node):
                 told.add(name)
                 fix = "Use ReLU, sums and concatenation between layers"
-                yield _problem(name, "is not piecewise linear", fix)
+                yield _problem(name, "is not known to be homogeneous and piecewise linear", fix)
 
-    def _divides(self, node: Node) -> bool:
-        if len(node.next_functions) < 2:
-            return False
-        divisor = node.next_functions[-1][0]
-        return _name(node) == "Div" and divisor is not None and self._depends[divisor]
+    def _passes(self, node: Node) -> bool:
+        """True if the function hands all relevance on by its natural gradient."""
+        name = _name(node)
+        parents = [parent for parent, _ in node.next_functions]
+        reads = [at for at, p in enumerate(parents) if p is not None and self._depends[p]]
+        if name in _CLAMPS:
+            bounds = [getattr(node, f"_saved_{end}", None) for end in ("min", "max")]
+            return all(bound is None or _is_zero(bound) for bound in bounds)
+        if name in _OF_TWO:
+            return len(reads) == 2
+        if name in _LINEAR_IN:
+            rounds = getattr(node, "_saved_rounding_mode", None) is not None
+            return len(reads) == 1 and reads[0] in _LINEAR_IN[name] and not rounds
+        return name in _PASSED
 
     def _ordered(self, root: Node | None) -> list[Node]:
         """All nodes, those nearest to the image first; notes which depend on the image."""
@@ -100,7 +136,11 @@ class Graph:
 
 
 def _name(node: Node) -> str:
-    return node.name().removeprefix("torch::autograd::").split("Backward")[0]
+    return node.name().removeprefix("torch::autograd::").lstrip("_").split("Backward")[0]
+
+
+def _is_zero(bound: object) -> bool:
+    return isinstance(bound, int | float) and bound == 0
 
 
 def _problem(name: str, why: str, fix: str) -> Problem:

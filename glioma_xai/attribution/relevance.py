@@ -12,6 +12,7 @@ from glioma_xai.attribution.guards import (
     as_pixels,
     check_device,
     check_logits,
+    check_method,
     check_recording,
     refuse_infinite,
     statistics_at_rest,
@@ -59,8 +60,8 @@ def compute_relevance(
         method: ``integrated_gradients`` and ``smooth_grad`` average the composite's attribution
             over further passes, which move no statistics; ``grad_cam`` needs a composite that reads
             a layer. All take gradient composites; smooth_grad takes any. None: the composite alone.
-        steps: Points or copies of integrated_gradients and smooth_grad.
-        noise: Standard deviation of smooth_grad, a share of each image's range.
+        steps: Points or copies of integrated_gradients and smooth_grad, at least 1.
+        noise: Standard deviation of smooth_grad, a share of each image's range, at least 0.
         generator: Draws random targets and smooth_grad's noise.
         update_statistics: False for an extra pass, a probe: BatchNorm in train() mode normalises by
             the batch, but its running statistics do not move.
@@ -72,8 +73,9 @@ def compute_relevance(
         gradients were off.
 
     Raises:
-        ConfigError: ``create_graph`` where gradients are off; labels missing; a method that does
-            not fit the composite.
+        ConfigError: ``create_graph`` where gradients are off; labels missing; an unknown method, or
+            one that does not fit the composite; complex images, or another precision than the
+            model's.
         ShapeError: Labels or coefficients do not fit.
         CompatibilityError: The relevance cannot reach the input.
         NumericsError: Names the first layer whose output is not finite.
@@ -81,7 +83,8 @@ def compute_relevance(
     recording = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     check_recording(create_graph, recording)
     check_device(images, model)
-    _check_method(method, composite, target)
+    check_method(method, steps=steps, noise=noise)
+    _check_fit(method, composite, target)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -121,7 +124,7 @@ def compute_relevance(
     return logits, relevance if create_graph else relevance.detach()
 
 
-def _check_method(method: Method | None, composite: Composite, target: Target | Tensor) -> None:
+def _check_fit(method: Method | None, composite: Composite, target: Target | Tensor) -> None:
     if method is None:
         return
     live = composite if isinstance(composite, LiveComposite) else None

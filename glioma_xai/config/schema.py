@@ -26,6 +26,7 @@ class AttributionConfig:
     relative_epsilon: bool | None = None
     gamma: float | None = None
     gamma_decreasing: bool | None = None
+    alpha: float | None = None
     low: float | None = None
     high: float | None = None
     rules: dict[str, str] | None = None

@@ -1,9 +1,12 @@
 """Layers that relevance cannot pass are named before training; options are checked."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional, utils
+from torch.nn.utils import parametrize
 
 from glioma_xai.attribution import build_composite, compute_relevance, uncovered_layers
 from glioma_xai.attribution.rules import AlphaBeta, Gamma, ZBox
@@ -99,6 +102,119 @@ def test_function_that_relevance_cannot_pass_is_named(function: object, name: st
 )
 def test_piecewise_linear_functions_pass(function: object) -> None:
     assert uncovered_layers(Function(function), "epsilon", SHAPE) == []
+
+
+class StandardConv(nn.Conv2d):
+    """Weight standardisation, which a rule that reads ``weight`` does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return functional.conv2d(x, weight / weight.std(), self.bias)
+
+
+class CoupledConv(nn.Conv2d):
+    """The same in what a convolution's forward calls."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight * 2, bias)
+
+
+class NormAct(nn.BatchNorm2d):
+    """BatchNorm with the activation in it, and a part of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class Clipped(nn.ReLU):
+    """Not a ReLU at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(0, 1)
+
+
+class Named(nn.Conv2d):
+    """Computes what its parent does."""
+
+    extra = True
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (StandardConv(4, 4, 3), "Conv2d"),
+        (CoupledConv(4, 4, 3), "Conv2d"),
+        (NormAct(4), "BatchNorm2d"),
+        (Clipped(), "ReLU"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_subclass_with_a_forward_of_its_own_is_refused(layer: nn.Module, kind: str) -> None:
+    message = f"{type(layer).__name__} at 1: use {kind} itself.*is a {kind} with a forward of its"
+    with pytest.raises(CompatibilityError, match=message):
+        build_composite("epsilon", with_layer(layer), input_shape=SHAPE)
+
+
+def test_forward_exchanged_on_a_layer_is_refused() -> None:
+    model = with_layer(nn.Conv2d(4, 4, 3))
+    model[1].forward = lambda x: x * 2
+    with pytest.raises(CompatibilityError, match="Conv2d at 1: use Conv2d itself"):
+        build_composite("epsilon", model, input_shape=SHAPE)
+
+
+class Centred(nn.Module):
+    """A weight minus its mean, for ``torch.nn.utils.parametrize``."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight - weight.mean((1, 2, 3), keepdim=True)
+
+
+def centred(layer: nn.Module) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", Centred())
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("change", [lambda layer: layer, centred, utils.weight_norm])
+def test_subclasses_with_live_weights_conserve(change: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(
+        change(Named(2, 4, 3, bias=False)), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3, bias=False)
+    ).double()
+    composite = build_composite("epsilon", model, input_shape=SHAPE, epsilon=1e-12)
+    images = nets.images("plain")
+    logits, relevance = compute_relevance(
+        model, images, composite, labels=nets.LABELS, create_graph=True
+    )
+    explained = logits[range(3), nets.LABELS]
+    torch.testing.assert_close(relevance.flatten(1).sum(1), explained, rtol=1e-6, atol=0)
+    relevance.square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_reflecting_padding_is_refused_behind_a_parametrization_too() -> None:
+    layer = centred(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(CompatibilityError, match="use padding_mode='zeros'"):
+        build_composite("epsilon", with_layer(layer), input_shape=SHAPE)
+
+
+def test_layer_called_by_keyword_is_named() -> None:
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.conv(input=x).mean((2, 3)))
+
+    model = ByKeyword()
+    with pytest.raises(CompatibilityError, match=r"Conv2d at conv must be .* got layer\(input=x\)"):
+        build_composite("epsilon", model, input_shape=SHAPE)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert build_composite("gradient", model, input_shape=SHAPE).name == "gradient"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glioma_xai.attribution import build_composite, compute_relevance
+from glioma_xai.attribution import build_composite, compute_relevance, guards
 from glioma_xai.errors import CompatibilityError, ConfigError, NumericsError, ShapeError
 from tests.unit.attribution import nets
 from tests.unit.attribution.differences import compare
@@ -177,6 +177,20 @@ def test_half_precision() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (torch.float64, r"expected float32, got float64\. Call images\.to\(torch\.float32\)"),
+        (torch.complex64, "images must be real: expected float32 or float64, got complex64"),
+    ],
+)
+def test_images_of_another_kind_than_the_model(dtype: torch.dtype, message: str) -> None:
+    model = nets.plain().float()
+    composite = build_composite("epsilon", model, input_shape=SHAPE)
+    with pytest.raises(ConfigError, match=message):
+        compute_relevance(model, nets.images("plain").to(dtype), composite, labels=nets.LABELS)
+
+
+@pytest.mark.parametrize(
     ("mode", "name"), [(torch.no_grad, "no_grad"), (torch.inference_mode, "inference_mode")]
 )
 def test_modes_without_gradients(mode: Callable[[], object], name: str) -> None:
@@ -259,3 +273,15 @@ def test_bfloat16_autocast_on_cuda_leaves_relevance_in_single_precision(name: st
     assert relevance.dtype == torch.float32
     (loss + relevance.abs().mean()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_looking_for_what_is_not_finite_asks_no_other_process() -> None:
+    """In train() SyncBatchNorm waits for the others, which have nothing to look for."""
+    model = nn.Sequential(nn.SyncBatchNorm(2), nn.Flatten(), nn.Linear(32, 2)).train()
+    seen = []
+    model[0].register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    images = torch.full((2, 2, 4, 4), torch.nan)
+    with pytest.raises(NumericsError, match="first in the image itself"):
+        guards.refuse_infinite(model, images, images)
+    assert seen == [False]
+    assert model[0].training

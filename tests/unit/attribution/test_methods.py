@@ -127,6 +127,13 @@ def test_reading_at_a_convolution_reads_behind_its_batch_norm() -> None:
         ({"method": "integrated_gradients", "name": "epsilon"}, "expected the gradient composite"),
         ({"method": "smooth_grad", "target": "all"}, "explains one target a pass"),
         ({"method": "grad_cam", "layer": "11"}, "Grad-CAM reads feature maps"),
+        ({"method": "smoothgrad"}, "method must be one of .* got smoothgrad. Did you mean smooth_"),
+        ({"method": "lime"}, "or None, got lime. Choose one of these"),
+        ({"method": "smooth_grad", "noise": -1.0}, r"expected a finite share .* got noise=-1\.0"),
+        ({"method": "smooth_grad", "noise": float("nan")}, "got noise=nan"),
+        ({"method": "smooth_grad", "steps": 0}, "a whole number of at least 1, got steps=0"),
+        ({"method": "integrated_gradients", "steps": -3}, "got steps=-3"),
+        ({"method": "integrated_gradients", "steps": 2.5}, r"got steps=2\.5"),
     ],
 )
 def test_mistakes_are_named(options: dict[str, object], message: str) -> None:

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
+from glioma_xai.config import conf_dir
 from glioma_xai.errors import ConfigError
+from glioma_xai.models import networks
 from glioma_xai.models.networks import SmallCNN, densenet, resnet, vgg
 
 TINY_RESNET = {"channels": (4, 6, 8, 10), "first_kernel": 3}
@@ -121,3 +124,32 @@ def test_building_draws_no_more_than_the_weights():
 def test_arguments_out_of_range(build, options, message):
     with pytest.raises(ConfigError, match=message):
         build(**options)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (1, 16, 16, 16)], ids=["2d", "3d"])
+@pytest.mark.parametrize(
+    ("name", "depth"), [("small_cnn", 6), ("vgg", 10), ("resnet10", 10), ("resnet18", 18)]
+)
+def test_networks_by_name_have_their_depth(name, depth, shape):
+    model = by_name(name, input_shape=shape)
+    assert model(torch.randn(2, *shape)).shape == (2, 3)
+    assert depth_of(model) == depth
+
+
+def test_resnet50_by_name_has_its_depth():
+    model = by_name("resnet50", input_shape=(1, 16, 16))
+    assert model(torch.randn(2, 1, 16, 16)).shape == (2, 3)
+    assert depth_of(model) == 50
+    assert model.fc.in_features == 2048  # four times the last stage's width
+
+
+def by_name(name, *, input_shape):
+    options = OmegaConf.load(conf_dir() / "model" / f"{name}.yaml")
+    build = getattr(networks, options.pop("_target_").removeprefix(f"{networks.__name__}."))
+    return build(input_shape=input_shape, classes=3, **options)
+
+
+def depth_of(model):
+    kinds = nn.Conv2d | nn.Conv3d | nn.Linear
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    return sum(not name.endswith("downsample.0") for name in names)
