@@ -6,7 +6,9 @@ For finished runs of ``guidance_study.py`` (their folders): the share of the abs
 lies in the tumour, mean over test patients (the slice with the largest tumour), by gradient times
 input, by integrated gradients (16 steps from black), and by occlusion: patches of the image, cut
 along the tumour's border, are replaced by the mean of the healthy brain, and what that does to the
-decision, one logit less the other, counts. Rows go to ``benchmarks/results/localisation.csv``.
+decision, one logit less the other, counts. Beside it the size of the shortcut's own effect: how far
+the decision moves when the shortcut is removed, as a share of its distance from 0. Rows go to
+``benchmarks/results/localisation.csv``.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from pathlib import Path
 import torch
 from guidance_study import append
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from glioma_xai.attribution import build_composite, compute_relevance
 from glioma_xai.experiment import instantiate
@@ -66,6 +69,14 @@ def decide(model: nn.Module, images: Tensor) -> Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
+def shortcut_effect(model: nn.Module, batch: Batch, without: Batch) -> Tensor:
+    """Absolute change of the decision, and its absolute value, (B, 2)."""
+    with torch.no_grad():
+        decision = decide(model, batch["image"])
+        change = decide(model, without["image"]) - decision
+    return torch.stack([change.abs(), decision.abs()], dim=1)
+
+
 def row_of(folder: Path) -> dict[str, object]:
     """Means over the test patients of a run."""
     saved = open_run(folder, [])
@@ -74,11 +85,17 @@ def row_of(folder: Path) -> dict[str, object]:
     module, epoch = load_module(saved, data)
     positions = one_of_each_patient(data, "test", most=len(data.table))
     shares: dict[str, list[Tensor]] = {}
+    effects: list[Tensor] = []
+    bare = data.evaluation_loader("test", variant="removed").dataset
     for start in range(0, len(positions), 64):
         batch = collect(data, "test", positions[start : start + 64])
-        for name, values in by_explainers(module.model.eval(), batch).items():
+        without = default_collate([bare[place] for place in positions[start : start + 64]])
+        effects.append(shortcut_effect(module.model.eval(), batch, without))
+        for name, values in by_explainers(module.model, batch).items():
             shares.setdefault(name, []).append(values)
     means = {name: round(float(torch.cat(parts).nanmean()), 4) for name, parts in shares.items()}
+    moved, whole = torch.cat(effects).mean(dim=0).tolist()
+    means["shortcut_effect"] = round(moved / whole, 4)
     block, recipe, shortcut, seed = folder.name.split("-")
     keys = {"block": block, "recipe": recipe, "shortcut": shortcut, "seed": seed}
     return {**keys, "epoch": epoch, "patients": len(positions), **means}

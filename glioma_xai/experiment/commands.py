@@ -1,13 +1,20 @@
 """What `evaluate` and `check` do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
 from glioma_xai.config import check_config, compose_config
+from glioma_xai.data import GliomaDataModule
+from glioma_xai.data.inspection import Inspection
 from glioma_xai.data.overview import composition, intensities
-from glioma_xai.errors import CohortError, ConfigError
+from glioma_xai.errors import CohortError, ConfigError, GliomaXaiError, RunError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.checkpoints import BEST
 from glioma_xai.experiment.launch import folder_of, names_of, split_arguments, value_of
@@ -16,6 +23,7 @@ from glioma_xai.experiment.result_files import read_iou_threshold, read_validati
 from glioma_xai.experiment.results import evaluate_splits
 from glioma_xai.experiment.saved import load_module, open_run
 from glioma_xai.records import SPLITS
+from glioma_xai.training.checks import check_monitors, check_training
 
 
 def command_options(
@@ -108,6 +116,10 @@ def check(arguments: Sequence[str]) -> None:
     """Read a whole cohort and the network's layers, and print every problem, one a line.
 
     ``page=<file.html>`` writes the problems, counts and a picture of every subject as a page.
+
+    Raises:
+        GliomaXaiError: If there is a problem; a single one of the network or the settings itself,
+            of others their number.
     """
     own, overrides = command_options(arguments, "page")
     _, folders, _ = split_arguments(arguments)
@@ -120,14 +132,105 @@ def check(arguments: Sequence[str]) -> None:
         print(table.to_string(index=False), end="\n\n")
     for problem in found.problems:
         print(f"{problem.severity}: {problem}")
-    if found.errors and data.on_error != "skip":
+    errors = () if data.on_error == "skip" else found.errors
+    others = _other_problems(config, data, found)
+    if len(others) == 1 and not errors:
+        raise others[0]
+    for other in others:
+        print(f"error: {_text(other)}")
+    if errors:
+        besides = f" {len(others)} of the settings and the network are listed with them."
         raise CohortError(
-            f"the cohort: expected no errors, found {len(found.errors)}, listed above. Mend them, "
+            f"the cohort: expected no errors, found {len(errors)}, listed above. Mend them, "
             "or set data.on_error=skip to go on without those subjects."
+            + (besides if others else "")
         )
-    data.setup("fit")
-    model = instantiate.build_model(config, input_shape=data.input_shape, classes=len(data.classes))
-    for place in instantiate.build_attribution(config).places:
-        place.composite_for(model, data.input_shape)
+    if others:
+        kind = ConfigError if any(isinstance(o, ConfigError) for o in others) else RunError
+        raise kind(
+            f"the settings and the network: expected no errors, found {len(others)}, listed above. "
+            "Mend them."
+        )
     skipped = f"{len(data.left_out)} errors left out" if data.left_out else "no errors"
     print(f"{skipped}: {len(data.table)} samples of {data.table['patient_id'].nunique()} patients")
+
+
+def _other_problems(
+    config: DictConfig, data: GliomaDataModule, found: Inspection
+) -> list[Exception]:
+    """What would stop training besides single subjects: division, monitors, network, loss.
+
+    Subjects with errors are left out for this. What needs the cohort is not looked at if too little
+    of it is left.
+    """
+    problems: dict[str, Exception] = {}
+    ready = _set_up(data, found, problems)
+    if ready:
+        with _noted(problems):
+            check_monitors(config.callbacks, table=data.table, batch_size=data.batch_size)
+    shape = data.input_shape if ready else _shape(data, found)
+    if shape is None:
+        print("the network: not looked at, its size is that of the files. Set data.spatial_size.")
+    else:
+        _build(config, data, shape, problems, ready=ready)
+    return [*problems.values()]
+
+
+@contextmanager
+def _noted(problems: dict[str, Exception]) -> Iterator[None]:
+    """Keep what is raised inside; the same text is kept once."""
+    try:
+        yield
+    except Exception as error:  # a network of the user's own may raise any
+        problems.setdefault(_text(error), error)
+
+
+def _set_up(data: GliomaDataModule, found: Inspection, problems: dict[str, Exception]) -> bool:
+    """Whether the subjects without errors can be prepared and divided."""
+    on_error = data.on_error
+    if found.errors:
+        data.on_error = "skip"
+    with _noted(problems):
+        data.setup("fit")
+    data.on_error = on_error
+    if problems and (not found.examined or problems.keys() & {str(e) for e in found.errors}):
+        problems.clear()  # the inspection has listed the reason
+        return False
+    return not problems
+
+
+def _build(
+    config: DictConfig,
+    data: GliomaDataModule,
+    shape: tuple[int, ...],
+    problems: dict[str, Exception],
+    *,
+    ready: bool,
+) -> None:
+    """Build what training would: the network and its rules, and with a cohort all that learns."""
+    with _noted(problems):
+        model = instantiate.build_model(config, input_shape=shape, classes=len(data.classes))
+        for place in instantiate.build_attribution(config).places:
+            with _noted(problems):
+                place.composite_for(model, shape)
+        if ready:
+            bare = deepcopy(config)  # a layer without a rule hides nothing else
+            bare.attribution = {"composite": "gradient", "target": "label", "layer": None}
+            module = instantiate.build_module(bare, data=data, model=model)
+            check_training(module, batch_size=data.batch_size, input_shape=shape)
+
+
+def _shape(data: GliomaDataModule, found: Inspection) -> tuple[int, ...] | None:
+    """Channels and size of a sample: of the first subject that can be read, else as configured."""
+    if found.examined:
+        return (data.preparation.channels, *found.examined[0].entry.geometry["sample_shape"])
+    size = data.preparation.spatial_size
+    return None if size is None else (data.preparation.channels, *size)
+
+
+def _text(error: Exception) -> str:
+    """An error as a line of a list; the kind of one that is not ours is told."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        return _text(error.__cause__)
+    text = str(error)
+    return text if isinstance(error, GliomaXaiError) else f"{type(error).__name__}: {text}"

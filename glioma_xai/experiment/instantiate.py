@@ -1,9 +1,7 @@
 """Config to objects: the only place that calls hydra.utils.instantiate."""
 
 import os
-import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,74 +13,14 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from glioma_xai.config import conf_dir
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import ConfigError, GliomaXaiError
-from glioma_xai.experiment.public import FOLDERS
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant
 from glioma_xai.models.inspection import replace_activations
 from glioma_xai.training.guidance import Attribution, Guidance
 from glioma_xai.training.module import GuidedClassifier
 from glioma_xai.training.sampling import MaskedSamples
-
-
-@cache
-def known_targets() -> frozenset[str]:
-    """Every `_target_` that our own configs name; exact names, because prefixes are not safe."""
-    names = {"pytorch_lightning.loggers.WandbLogger"}  # earlier run folders name it
-    for path in conf_dir().rglob("*.yaml"):
-        names.update(re.findall(r"_target_:\s*([\w.]+)", path.read_text()))
-    return frozenset(names)
-
-
-_VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)")
-
-
-@cache
-def known_variables() -> frozenset[str]:
-    """Environment variables that our own configs read."""
-    texts = [path.read_text() for path in conf_dir().rglob("*.yaml")]
-    return frozenset(name for text in texts for name in _VARIABLE.findall(text))
-
-
-def check_trust(config: DictConfig, *, trust: Sequence[str] = ()) -> None:
-    """Refuse callables and environment variables that a config from a run folder may not name.
-
-    Variables in the names of folders are let through: folders are shown nowhere.
-
-    Args:
-        config: As read from ``<run>/.hydra/config.yaml``.
-        trust: Packages of the user's own whose callables are allowed, and variables.
-
-    Raises:
-        ConfigError: At the first other ``_target_`` or variable.
-    """
-
-    def walk(node: object, path: str) -> None:
-        if isinstance(node, dict):
-            target = node.get("_target_")
-            if target is not None and str(target) not in known_targets():
-                package = str(target).split(".", 1)[0]
-                if package not in trust:
-                    raise ConfigError(
-                        f"{path}_target_: expected one of the classes that glioma_xai's own "
-                        f"configs name, found {target}. If the run folder is yours, add "
-                        f"trust=[{package}]."
-                    )
-            for key, value in node.items():
-                walk(value, f"{path}{key}.")
-        elif isinstance(node, list):
-            for index, value in enumerate(node):
-                walk(value, f"{path}{index}.")
-        elif isinstance(node, str) and not path.startswith(FOLDERS):
-            for name in set(_VARIABLE.findall(node)) - known_variables() - set(trust):
-                raise ConfigError(
-                    f"{path[:-1]}: expected a value, found the environment variable {name}. If "
-                    f"the run folder is yours, add trust=[{name}]."
-                )
-
-    walk(OmegaConf.to_container(config, resolve=False), "")
 
 
 def _build(node: DictConfig, **extra: object) -> Any:  # noqa: ANN401 - as a config names it

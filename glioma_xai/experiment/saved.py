@@ -13,6 +13,7 @@ from glioma_xai.data import GliomaDataModule
 from glioma_xai.errors import CohortError, ConfigError, RunError
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.checkpoints import BEST, load_checkpoint
+from glioma_xai.experiment.trust import check_resolved, check_trust
 from glioma_xai.training.module import GuidedClassifier
 
 # what a network was trained for; other data must be brought into the same form
@@ -53,7 +54,7 @@ def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
 
     Raises:
         RunError: If this is no run folder.
-        ConfigError: If it names callables that are not trusted.
+        ConfigError: If it names callables, resolvers or variables that are not trusted.
     """
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
@@ -69,9 +70,10 @@ def read_config(folder: Path, *, trust: Sequence[str] = ()) -> DictConfig:
         raise RunError(
             f"{path}: expected a config, found a file that is none ({error})."
         ) from error
-    instantiate.check_trust(config, trust=trust)
+    check_trust(config, trust=trust)
     config = with_defaults(config)
     config.paths.run = str(folder)
+    check_resolved(config, trust=trust)
     check_config(config)
     return config
 
@@ -113,7 +115,8 @@ def open_run(
     Args:
         folder: The run's.
         overrides: Of the command line, less the command's own keys.
-        trust: Packages of the user's own, see :func:`instantiate.check_trust`.
+        trust: What its config may name, see
+            :func:`glioma_xai.experiment.trust.check_trust`.
         device: Where the network is to work, see :func:`device_of`.
         keys: The command's own, among which a misspelt one is looked for too.
 

@@ -14,10 +14,12 @@ from glioma_xai.experiment.launch import asks_only, split_arguments, start_hydra
 from glioma_xai.experiment.lifecycle import read_status
 from glioma_xai.experiment.signals import interruptible
 from glioma_xai.experiment.sweep_check import Checked, check_sweep
+from glioma_xai.experiment.sweep_devices import Place, refuse_device_numbers, visible_devices
 from glioma_xai.experiment.sweep_job import new_job, resumed_job
 from glioma_xai.experiment.sweep_memory import in_words
 from glioma_xai.experiment.sweep_plan import PLAN, Job, Sweep, plan_sweep, read_sweep
 from glioma_xai.experiment.sweep_results import conclude
+from glioma_xai.experiment.trust import names_in
 
 _log = logging.getLogger(__name__)
 _NEW_DRAWS = 1000
@@ -53,11 +55,12 @@ def run_sweep(name: str, arguments: Sequence[str]) -> None:
             f"it: python -m glioma_xai.{name} -m resume={sweep.folder}"
         )
     checked = check_sweep(name, sweep)
+    refuse_device_numbers(checked.configs, sweep.launcher)
     _announce(checked)
     checked.sweep.write()
     if not sweep.searches:
         _write_configs(checked)
-    task = partial(new_job, folder=sweep.folder, launcher=sweep.launcher)
+    task = partial(new_job, place=Place(sweep.folder, sweep.launcher, visible_devices()))
     error = _launch(name, [*arguments, *_places(sweep, arguments, earlier)], task, sweep)
     if error is not None and sweep.launcher == "joblib":
         error = _relaunch(name, checked.sweep, error)
@@ -204,7 +207,8 @@ def _resume(
     """Run some jobs of a sweep through a launcher, in their own folders."""
     numbers = ",".join(str(job.number) for job in jobs)
     choice = next((w.split("=", 1)[1] for w in launcher if w.startswith("hydra/launcher=")), None)
-    task = partial(resumed_job, folder=sweep.folder, launcher=choice or "basic", trust=trust)
+    place = Place(sweep.folder, choice or "basic", visible_devices())
+    task = partial(resumed_job, place=place, trust=trust)
     arguments = [
         "-m",
         f"+job={numbers}",
@@ -231,10 +235,11 @@ def _relaunch(name: str, sweep: Sweep, error: Exception) -> Exception | None:
 
 def _own_packages(sweep: Sweep) -> str:
     """What the command line of this very process named may be called again by it."""
-    names = set()
+    names: set[str] = set()
     for job in sweep.jobs:
-        saved = (sweep.folder / str(job.number) / ".hydra" / "config.yaml").read_text()
-        names.update(re.findall(r"_target_: *['\"]?(\w+)", saved))
+        saved = OmegaConf.load(sweep.folder / str(job.number) / ".hydra" / "config.yaml")
+        assert isinstance(saved, DictConfig)
+        names.update(names_in(saved))
     return f"[{','.join(sorted(names))}]"
 
 

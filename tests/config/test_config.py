@@ -15,9 +15,10 @@ from glioma_xai.config import (
     with_defaults,
 )
 from glioma_xai.errors import ConfigError
-from glioma_xai.experiment.instantiate import build_trainer, check_trust
+from glioma_xai.experiment.instantiate import build_trainer
 from glioma_xai.experiment.launch import split_arguments, value_of
 from glioma_xai.experiment.sweep_plan import jobs_of, plan_sweep, stand_ins
+from glioma_xai.experiment.trust import check_trust
 
 GROUPS = [
     "data",

@@ -1,6 +1,7 @@
 """A run folder from elsewhere runs no code and reads no secret; reports show neither."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def call(
     monkeypatch.setattr(sys, "argv", [script, *arguments.split()])
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"glioma_xai.{script}").main()
-    return int(end.value.code or 0), capsys.readouterr().err
+    return int(end.value.code or 0), "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(("script", "arguments"), COMMANDS)
@@ -73,6 +74,62 @@ def test_a_secret_in_a_config_is_refused(
     assert code == 2
     assert "name: expected a value, found the environment variable SECRET" in errors
     assert "hunter2" not in errors
+
+
+SHELL = "{_target_:torch.utils.collect_env.run,command:'touch DONE'}"
+PIECES = ["$", "{oc.env:SECRET}", "env"]  # harmless one by one
+CALL, VARIABLE, LATER = "a call of the resolver", "the environment variable", "is put together"
+HIDDEN = [
+    ("loss.schedule", f"${{oc.create:{SHELL}}}", f"{CALL} oc.create"),
+    ("loss.schedule", f'${{oc.decode:"{SHELL}"}}', f"{CALL} oc.decode"),
+    ("name", "${oc.select:seed}", f"{CALL} oc.select"),
+    ("paths.root", "${oc.env:SECRET}", f"paths.root: expected a value, found {VARIABLE} SECRET"),
+    ("data.on_error", "${oc.env:GLIOMA_XAI_CACHE,${oc.env:SECRET}}", f"{VARIABLE} SECRET"),
+    ("data.on_error", "${oc.${data.exclude[2]}:SECRET}", "whose name is itself an interpolation"),
+    ("data.on_error", r"\${oc.env:SECRET}", LATER),
+    ("data.on_error", "${data.exclude[0]}${data.exclude[1]}", LATER),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "found"), HIDDEN)
+def test_what_an_interpolation_makes_is_refused_too(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    smoke_run: Path,
+    shared_cache: Path,
+    tmp_path: Path,
+    key: str,
+    value: str,
+    found: str,
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    monkeypatch.setenv("GLIOMA_XAI_CACHE", str(shared_cache))
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run, folder)
+    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    config.data.exclude = PIECES
+    if key == "paths.root":
+        config.name = "${paths.root}"  # which reports show
+    OmegaConf.update(config, key, value.replace("DONE", f"{tmp_path}/done"))
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    words = f"run={folder} output={tmp_path}/out"
+    code, printed = call(monkeypatch, capsys, "evaluate", words)
+    assert code == 2
+    assert found in printed
+    assert "hunter2" not in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_sweep_from_elsewhere_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    write_run(tmp_path / "0", "trainer.devices", ["${oc.env:SECRET}"])
+    Sweep(tmp_path, ("-m", "seed=0"), (Job(0, ("seed=0",), ""),)).write()
+    result = cli("train", "-m", f"resume={tmp_path}", "hydra/launcher=joblib")
+    assert result.returncode == 1
+    assert "found the environment variable SECRET" in result.stdout + result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_a_class_of_one_s_own_is_trusted_by_name(

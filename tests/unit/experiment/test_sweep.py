@@ -1,5 +1,6 @@
 """Parts of a sweep: the rule, the pooled folds, the memory of a step, one GPU a process."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -13,7 +14,12 @@ import torch
 from omegaconf import OmegaConf
 
 from glioma_xai.errors import CohortError, ConfigError, RunError
-from glioma_xai.experiment.sweep_devices import take_device
+from glioma_xai.experiment.sweep_devices import (
+    Place,
+    refuse_device_numbers,
+    take_device,
+    visible_devices,
+)
 from glioma_xai.experiment.sweep_folds import pool_folds, write_pooled
 from glioma_xai.experiment.sweep_memory import Need, TensorMemory, memory_warning
 from glioma_xai.experiment.sweep_objectives import objectives_of
@@ -177,29 +183,98 @@ def test_jobs_that_share_a_gpu_need_its_memory_together(monkeypatch: pytest.Monk
     assert memory_warning(need, replace(SWEEP, launcher="ray", at_a_time=8), "gpu") is None
 
 
-def _take(folder: Path, barrier, devices) -> None:
-    config = OmegaConf.create({"trainer": {"accelerator": "gpu"}})
-    devices.put(take_device(config, "joblib", folder))
-    assert take_device(config, "joblib", folder) is None  # its next job keeps the device
+GPU = OmegaConf.create({"trainer": {"accelerator": "gpu", "devices": 1}})
+
+
+def _take(place: Place, hidden: bool, barrier, devices) -> None:
+    if hidden:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as submitit's local executor does
+    devices.put(take_device(GPU, place))
+    assert take_device(GPU, place) is None  # its next job keeps the device
     devices.put(os.environ["CUDA_VISIBLE_DEVICES"])
     barrier.wait(60)
 
 
+@pytest.mark.parametrize(
+    ("launcher", "visible"),
+    [("joblib", "4,GPU-5"), ("submitit_local", "4,GPU-5"), ("submitit_local", None)],
+)
 def test_every_process_has_a_gpu_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, visible: str | None
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    place = Place(tmp_path, launcher, visible_devices())
+    hidden = launcher == "submitit_local"
     context = multiprocessing.get_context("fork")
     barrier, devices = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=_take, args=(tmp_path, barrier, devices)) for _ in range(2)]
+    processes = [
+        context.Process(target=_take, args=(place, hidden, barrier, devices)) for _ in range(2)
+    ]
     for process in processes:
         process.start()
     found = [devices.get(timeout=60) for _ in range(4)]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert sorted(found) == ["4", "4", "GPU-5", "GPU-5"]
-    config = OmegaConf.create({"trainer": {"accelerator": "cpu"}})
-    assert take_device(config, "joblib", tmp_path) is None
-    config.trainer.accelerator = "gpu"
-    assert take_device(config, "submitit_slurm", tmp_path) is None
+    names = ["0", "1"] if visible is None else ["4", "GPU-5"]
+    assert sorted(found) == sorted(names * 2)
+
+
+def test_the_only_gpu_is_given_back_to_a_job_from_which_submitit_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glioma_xai.experiment.sweep_devices._held", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert take_device(GPU, Place(tmp_path, "submitit_local", ("7",))) == "7"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_there_is_nothing_to_choose_without_gpus_or_with_other_launchers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    on_cpu = OmegaConf.create({"trainer": {"accelerator": "cpu"}})
+    for launcher in ("joblib", "submitit_local"):
+        assert take_device(on_cpu, Place(tmp_path, launcher, visible_devices())) is None
+    for launcher in ("submitit_slurm", "ray", "basic"):
+        assert take_device(GPU, Place(tmp_path, launcher, visible_devices())) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_devices() == ()
+    for launcher in ("joblib", "submitit_local"):
+        assert take_device(GPU, Place(tmp_path, launcher, visible_devices())) is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_is_not_named_where_each_job_sees_one(tmp_path: Path) -> None:
+    second = OmegaConf.create({"trainer": {"accelerator": "gpu", "devices": [1]}})
+    first = OmegaConf.create({"trainer": {"accelerator": "gpu", "devices": [0]}})
+    said = r"trainer\.devices: expected the number 1 with hydra/launcher=joblib, .*found \[1\]"
+    with pytest.raises(ConfigError, match=said):
+        refuse_device_numbers([first, second], "joblib")
+    with pytest.raises(ConfigError, match="hydra/launcher=submitit_local"):
+        take_device(second, Place(tmp_path, "submitit_local", ("0", "1")))
+    refuse_device_numbers([first, GPU], "joblib")
+    refuse_device_numbers([second], "basic")
+    refuse_device_numbers([second], "submitit_slurm")
+
+
+def test_a_job_of_submitit_takes_a_gpu_of_those_that_the_sweep_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")
+    place = Place(tmp_path, "submitit_local", visible_devices())
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
+    (tmp_path / ".devices").mkdir()
+    with (tmp_path / ".devices" / "0.lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)  # another job has the first
+        jobs = [
+            executor.submit(os.getenv, "CUDA_VISIBLE_DEVICES"),
+            executor.submit(take_device, GPU, place),
+        ]
+        assert [job.result() for job in jobs] == ["", "GPU-5"]
