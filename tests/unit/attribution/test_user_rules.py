@@ -156,7 +156,7 @@ WEIGHTS = r"expected epsilon, zplus, alphabeta or gamma \(flat, wsquare or zbox"
         ({"0": Gamma(gamma=float("nan"))}, r"gamma of rules\.0 must be finite.*got nan"),
         ({"0": ZBox(high=float("inf"))}, r"high of rules\.0 must be finite.*got inf"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_rules_that_do_not_fit_are_named(chosen: dict[str, object], message: str) -> None:
     model = nets.vgg()
