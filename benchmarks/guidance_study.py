@@ -149,7 +149,7 @@ CLEAN = (*PLAIN, "callbacks.best.monitor=validation/balanced_accuracy")  # what 
 ON_IMAGE = ("loss.probe=image",)
 FROM_SCRATCH = ("loss.warm_start_epochs=0", "loss.warm_start_limit=0")
 GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
-GAMED += (*FROM_SCRATCH, "callbacks.best.monitor=validation/auc")
+GAMED += ("callbacks.best.monitor=validation/auc",)
 DRIFTING = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=10")
 STRENGTH_90 = "++data.phantom.shortcut_strength=0.9"
 RESNET = ("model=resnet10", "+model.channels=[32,64,128,256]")
@@ -276,7 +276,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
     "gamed": (
         SMALL,
         (
-            Recipe("gamed", _guided(*GAMED), THREE),
+            Recipe("gamed", _guided(*GAMED, *FROM_SCRATCH), THREE),
+            Recipe("gamed later", _guided(*GAMED, "loss.warm_start_epochs=1"), THREE),
             Recipe("drifting", _guided(*DRIFTING), THREE),
         ),
     ),
