@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "benchmarks" / "results"
+SHOWN = ("lrp_guided", "warm start alone", "gamed later", "gamed")  # over the epochs
+LABELLED_LEFT = {"shuffled masks", "gamed"}  # where names would meet
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#777777"
 
 
@@ -35,11 +37,11 @@ def behaviour() -> None:
         own = name == "lrp_guided"
         colour = BLUE if own else "#222222"
         axes.plot(inside, swapped, "o", color=colour, ms=9 if own else 6)
-        place, side = ((inside + 0.012, swapped - 0.012), "left")
-        if inside > 0.9:
-            place, side = ((inside - 0.012, swapped - 0.012), "right")
-        elif abs(swapped - clean) < 0.01:  # not on the dashed line
-            place, side = ((inside + 0.012, swapped - 0.035), "left")
+        left, lower = name in LABELLED_LEFT or inside > 0.9, abs(swapped - clean) < 0.01
+        place = (inside - 0.012 if left else inside + 0.012, swapped - (0.035 if lower else 0.012))
+        side = "right" if left else "left"
+        if name == "warm start alone":
+            place, side = (inside, swapped - 0.055), "center"
         if name in stacked:  # labels one below the other, each with a line to its point
             place, side = ((0.8, 0.83 - 0.06 * stacked.index(name)), "right")
         axes.annotate(
@@ -62,13 +64,14 @@ def behaviour() -> None:
 def epochs() -> None:
     """How recipes go on after the first good epochs."""
     rows = pd.read_csv(RESULTS / "guidance_epochs.csv")
-    rows = rows[(rows["shortcut"] == "corner_marker") & rows["block"].isin(["confirm", "gamed"])]
+    rows = rows[rows["shortcut"] == "corner_marker"]
+    rows = rows[rows["block"].isin(["confirm", "baselines", "gamed"])]
     shown = {
         "accuracy": (ORANGE, "--", "accuracy, marker in place"),
         "exchanged_accuracy": (ORANGE, "-", "accuracy on exchanged backgrounds"),
         "absolute_relevance_mass": (BLUE, "-", "relevance in the tumour"),
     }
-    recipes = [name for name in ("lrp_guided", "drifting", "gamed") if name in set(rows["recipe"])]
+    recipes = [name for name in SHOWN if name in set(rows["recipe"])]
     figure, grid = plt.subplots(
         1,
         len(recipes),
