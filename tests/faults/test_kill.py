@@ -21,7 +21,8 @@ def test_kills_at_random_times(
 ) -> None:
     folder = tmp_path / "run"
     draw = random.Random(seed)
-    longest = json.loads((smoke_run / "summary.json").read_text())["wall_seconds"]
+    whole = json.loads((smoke_run / "summary.json").read_text())["wall_seconds"]
+    longest = whole / 2  # it may have been measured on a busier machine; later starts go on later
     killed = 0
     for _ in range(4):
         resumes = (folder / "status.json").exists()
