@@ -125,7 +125,7 @@ def measure(case: Case, *, seeds: int = 12) -> Row:
     for seed in range(2, 2 + seeds):
         pixels = case.images(seed)
         composite = build_composite(case.composite, model, input_shape=pixels.shape[1:], **OPTIONS)
-        loss = _loss(model, pixels, composite, labels[: len(pixels)])
+        loss = energy_loss(model, pixels, composite, labels[: len(pixels)])
         found = compare(model, loss, directions=case.directions, own_directions=case.small)
         if found.kinks <= 0.1 and math.isfinite(found.worst):  # an empty map has no energy
             break
@@ -146,9 +146,11 @@ def measure(case: Case, *, seeds: int = 12) -> Row:
     )
 
 
-def _loss(
+def energy_loss(
     model: nn.Module, pixels: Tensor, composite: Composite, labels: Tensor
 ) -> Callable[[bool], Tensor]:
+    """Energy of the contrastive relevance as a function of whether it can be differentiated."""
+
     def loss(create_graph: bool) -> Tensor:
         torch.manual_seed(11)  # the same dropout masks each time
         _, relevance = compute_relevance(
@@ -173,7 +175,7 @@ def stock_error(case: Case, model: nn.Module, pixels: Tensor, labels: Tensor) ->
     for module in model.modules():  # Zennit's hooks refuse in-place steps
         if hasattr(module, "inplace"):
             module.inplace = False
-    loss = _loss(model, pixels, composite, labels)
+    loss = energy_loss(model, pixels, composite, labels)
     try:
         if not math.isfinite(loss(False)):  # nothing of a sample's relevance is left
             return "empty map"

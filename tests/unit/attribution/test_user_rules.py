@@ -1,7 +1,5 @@
 """Rules and numbers that the user sets: exact in the weights, and refused where they do not fit."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +7,6 @@ from zennit import composites as stock
 from zennit import rules, types
 
 from glioma_xai.attribution import (
-    LiveComposite,
     build_composite,
     compute_relevance,
     uncovered_layers,
@@ -19,6 +16,7 @@ from glioma_xai.attribution.stabilizer import Stabilizer
 from glioma_xai.errors import ConfigError
 from tests.unit.attribution import nets
 from tests.unit.attribution.differences import Comparison, compare
+from tests.unit.attribution.exactness import energy_loss
 
 SHAPE = (2, 16, 16)
 
@@ -34,30 +32,10 @@ def check(net: str, composite: str, *, train: bool = False, **options: object) -
             input_shape=images.shape[1:],
             **{"epsilon": 1e-2, "stabilizer": 1e-2} | options,
         )
-        found = compare(model, energy_of(model, images, built))
+        found = compare(model, energy_loss(model, images, built, nets.LABELS))
         if found.kinks <= 0.1:
             break
     return found
-
-
-def energy_of(
-    model: nn.Module, images: Tensor, composite: LiveComposite
-) -> Callable[[bool], Tensor]:
-    def energy(create_graph: bool) -> Tensor:
-        torch.manual_seed(11)  # the same dropout masks each time
-        _, relevance = compute_relevance(
-            model,
-            images,
-            composite,
-            labels=nets.LABELS,
-            target="contrastive",
-            create_graph=create_graph,
-            update_statistics=False,
-        )
-        size = relevance.abs()
-        return (1 - size[..., :4, :].flatten(1).sum(1) / size.flatten(1).sum(1)).sum()
-
-    return energy
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
