@@ -27,9 +27,9 @@ test-faults: $(VENV)/.installed
 test-gpu: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 -m gpu -s
 
-# What guidance changes, recipe by recipe; goes on where it stopped. benchmarks/guidance_study.py --price first.
+# What guidance changes, recipe by recipe; goes on where it stopped. python -m benchmarks.guidance_study --price first.
 study: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/guidance_study.py --workers 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.guidance_study --launcher joblib hydra.launcher.n_jobs=2
 	$(BIN)/python docs/figures/make_guidance_figures.py
 
 # What a plain network learns on the phantom, with and without shortcuts; goes on where it stopped.

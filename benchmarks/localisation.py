@@ -1,6 +1,6 @@
 """Where do networks look, by explainers that none of them was trained on?
 
-    python benchmarks/localisation.py runs/study/confirm-lrp_guided-corner_marker-201 ...
+    python -m benchmarks.localisation runs/study/confirm-lrp_guided-corner_marker-201 ...
 
 For finished runs of ``guidance_study.py`` (their folders): the share of the absolute effect that
 lies in the tumour, mean over test patients (the slice with the largest tumour), by gradient times
@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 import torch
-from guidance_study import append
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from benchmarks.guidance_tables import append
 from glioma_xai.attribution import build_composite, compute_relevance
 from glioma_xai.experiment import instantiate
 from glioma_xai.experiment.cases import collect, one_of_each_patient
