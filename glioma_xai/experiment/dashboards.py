@@ -140,6 +140,11 @@ def _behaviour(wr: ModuleType) -> list[Any]:
         *bars,
         _lines(wr, "Validation accuracy as it is", "validation/accuracy"),
         _lines(wr, "Validation accuracy on exchanged backgrounds", "validation/exchanged_accuracy"),
+        _lines(
+            wr,
+            "Validation accuracy on backgrounds of the other class",
+            "validation/exchanged_other_class_accuracy",
+        ),
     ]
 
 

@@ -30,7 +30,7 @@ class TrainingGuards(Callback):
 
     Warnings, each said once: all validation images called one class, relevance gone to zero,
     relevance that stays in the tumour while accuracy on exchanged backgrounds falls, or is far
-    below that on the images as they are.
+    below that on the images as they are once the background is one of another class.
 
     Args:
         folder: For ``step_<number>.pt``, read back with ``torch.load(..., weights_only=True)``.
@@ -174,13 +174,13 @@ class TrainingGuards(Callback):
             return
         accuracy, exchanged, inside = (
             float(values[f"validation/{name}"])
-            for name in ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
+            for name in ("accuracy", "exchanged_other_class_accuracy", "absolute_relevance_mass")
         )
         self._say(
             "fairwashing",
             f"Possible fairwashing in epoch {epoch}: {100 * inside:.0f} % of the relevance lies in "
             f"the tumour, but validation accuracy falls from {accuracy:.2f} to {exchanged:.2f} on "
-            "the backgrounds of other patients. The decision is made elsewhere: begin with "
+            "backgrounds of the other class. The decision is made elsewhere: begin with "
             "loss.warm_start_epochs, and read relevance on mixed backgrounds, loss.probe=mixed.",
         )
 

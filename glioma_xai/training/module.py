@@ -26,7 +26,7 @@ from glioma_xai.training.terms import (
     share_of_all,
     shares_a_pass,
 )
-from glioma_xai.training.validation import LOGGED, ValidationScores
+from glioma_xai.training.validation import LOGGED, Copies, ValidationScores
 
 _VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
 
@@ -229,17 +229,20 @@ class GuidedClassifier(LightningModule):
         guidance = None
         if self._measures_guidance():
             guidance = guidance_values(self.guidance, relevance, batch["lesion_mask"])
-        with torch.no_grad():
-            copies = exchanged(batch, key=(self.seed, _VALIDATION_KEY))
-            other = self.model(copies)
         self.validation_scores.update(
             batch,
             logits=logits,
-            exchanged=copies.ne(batch["image"]).flatten(1).any(dim=1),
-            exchanged_logits=other,
+            exchanged=self._on_backgrounds(batch),
+            of_other_class=self._on_backgrounds(batch, other_class=True),
             relevance=relevance,
             guidance=guidance,
         )
+
+    @torch.no_grad()
+    def _on_backgrounds(self, batch: Batch, *, other_class: bool = False) -> Copies:
+        """What the network says of the images on other backgrounds."""
+        copies = exchanged(batch, key=(self.seed, _VALIDATION_KEY), other_class=other_class)
+        return Copies(copies.ne(batch["image"]).flatten(1).any(dim=1), self.model(copies))
 
     def _measures_guidance(self) -> bool:
         """Guidance is measured on the maps that validation has: those at the input."""

@@ -100,17 +100,24 @@ class MaskedSamples:
         return cast("Batch", self.samples.__getitems__(keys))
 
 
-def exchanged(batch: Batch, *, key: Key, bank: MaskedSamples | None = None) -> Tensor:
+def exchanged(
+    batch: Batch, *, key: Key, bank: MaskedSamples | None = None, other_class: bool = False
+) -> Tensor:
     """Images on backgrounds of other patients, (B, C, *spatial); those without a mask as they are.
 
     Args:
         batch: B samples.
         key: Of the random numbers.
         bank: Who gives backgrounds; None takes the other samples of the batch.
+        other_class: Donors in the batch are of another class than the image they give to.
     """
     if bank is None:
         donors = draw_donors(
-            batch["lesion_mask"], index=batch["index"], key=key, patient_id=batch["patient_id"]
+            batch["lesion_mask"],
+            index=batch["index"],
+            key=key,
+            patient_id=batch["patient_id"],
+            labels=batch["label"] if other_class else None,
         )
         return exchange_background(batch["image"], batch["lesion_mask"], donors=donors)
     images, mask = batch["image"], batch["lesion_mask"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import compress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,14 @@ from glioma_xai.metrics.relevance import RelevanceScores, SampleMean
 from glioma_xai.records import Batch
 from glioma_xai.training.selection import guided_score
 
-_JUDGED = ("accuracy", "exchanged_accuracy", "absolute_relevance_mass")
+_JUDGED = ("accuracy", "exchanged_other_class_accuracy", "absolute_relevance_mass")
 OF_EXCHANGE = {
     "exchanged_accuracy",
     "exchanged_balanced_accuracy",
     "exchanged_auc",
     "exchanged_patient/accuracy",
     "exchanged_patient/auc",
+    "exchanged_other_class_accuracy",
     "guided_score",
     "fairwashing",
 }
@@ -45,6 +47,18 @@ LOGGED = {
 """Scores that go into ``metrics.csv`` and to the loggers, without ``validation/``."""
 
 
+class Copies(NamedTuple):
+    """Images of a batch on other backgrounds.
+
+    Args:
+        made: Which images have a copy, (B,), bool.
+        logits: Of the copies, (B, classes).
+    """
+
+    made: Tensor
+    logits: Tensor
+
+
 class ValidationScores(nn.Module):
     """Scores of the images as they are, of their exchanged copies, and of relevance."""
 
@@ -52,6 +66,7 @@ class ValidationScores(nn.Module):
         super().__init__()
         self.as_they_are = ClassificationScores()
         self.exchanged = ClassificationScores()
+        self.of_other_class = ClassificationScores()
         self.relevance = RelevanceScores()
         self.guidance = SampleMean()
 
@@ -60,8 +75,8 @@ class ValidationScores(nn.Module):
         batch: Batch,
         *,
         logits: Tensor,
-        exchanged: Tensor,
-        exchanged_logits: Tensor,
+        exchanged: Copies,
+        of_other_class: Copies,
         relevance: Tensor,
         guidance: Tensor | None,
     ) -> None:
@@ -70,21 +85,21 @@ class ValidationScores(nn.Module):
         Args:
             batch: B samples.
             logits: Of the images, (B, classes).
-            exchanged: Which of them have a copy on another background, (B,), bool.
-            exchanged_logits: Of the copies, (B, classes).
+            exchanged: On backgrounds of other patients.
+            of_other_class: On backgrounds of patients of another class.
             relevance: At the input, (B, C, *spatial).
             guidance: Guidance loss of each sample, (B,), if it is measured.
         """
         keys = (batch["label"], batch["patient_id"], batch["index"])
         mask = batch["lesion_mask"]
         self.as_they_are.update(logits, *keys)
-        patients = list(compress(batch["patient_id"], exchanged.tolist()))
-        self.exchanged.update(
-            exchanged_logits[exchanged],
-            batch["label"][exchanged],
-            patients,
-            batch["index"][exchanged],
-        )
+        for scores, copies in (
+            (self.exchanged, exchanged),
+            (self.of_other_class, of_other_class),
+        ):
+            patients = list(compress(batch["patient_id"], copies.made.tolist()))
+            fields = (batch["label"][copies.made], patients, batch["index"][copies.made])
+            scores.update(copies.logits[copies.made], *fields)
         self.relevance.update(relevance, mask, batch["brain_mask"], index=batch["index"])
         if guidance is not None:
             known = guidance.where(guided_samples(mask), torch.nan)
@@ -99,9 +114,12 @@ class ValidationScores(nn.Module):
         values |= {name: float(v) for name, v in self.relevance.compute().items()}
         if exchanged:
             values["guided_score"] = guided_score(values)
+        of_other_class = self.of_other_class.compute()
+        if of_other_class:
+            values["exchanged_other_class_accuracy"] = float(of_other_class["accuracy"])
             values["fairwashing"] = float(fairwashing(*(values[name] for name in _JUDGED)))
         if self.guidance.indices:
             values["loss_guidance"] = float(self.guidance.compute())
-        for metric in (self.as_they_are, self.exchanged, self.relevance, self.guidance):
-            metric.reset()
+        for metric in self.children():
+            metric.reset()  # type: ignore[operator]
         return values

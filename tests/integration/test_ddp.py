@@ -27,6 +27,7 @@ DONORS = {
     f"validation/exchanged_{n}" for n in ("accuracy", "auc", "patient/accuracy", "patient/auc")
 }
 DONORS |= {"validation/guided_score", "validation/fairwashing"}
+DONORS |= {"validation/exchanged_other_class_accuracy"}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -107,7 +107,8 @@ def fairwashing(accuracy: float, exchanged_accuracy: float, inside: float) -> bo
 
     Args:
         accuracy: On the images as they are.
-        exchanged_accuracy: On the backgrounds of other patients.
+        exchanged_accuracy: On backgrounds of patients of another class. Of backgrounds of any
+            patients half carry the cue of the image's own class, and show half of the fall.
         inside: Share of absolute relevance in the tumour.
 
     Returns:

@@ -42,7 +42,7 @@ def test_lines_share_the_epoch_as_their_axis():
     lines = [
         p for panels in found.values() for p in panels if p["viewType"] == "Run History Line Plot"
     ]
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert {line["config"]["xAxis"] for line in lines} == {"epoch"}
     drawn = {name for line in lines for name in line["config"]["metrics"]}
     assert {"train/loss_classification", "train/loss_guidance", "validation/accuracy"} <= drawn

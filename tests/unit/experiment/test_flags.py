@@ -37,7 +37,8 @@ def test_a_gamed_epoch_is_said_in_words_once(tmp_path: Path, flag: float, words:
     scores = {
         "fairwashing": flag,
         "accuracy": 1.0,
-        "exchanged_accuracy": 0.5,
+        "exchanged_accuracy": 0.75,
+        "exchanged_other_class_accuracy": 0.5,
         "absolute_relevance_mass": 0.97,
         "largest_predicted_share": 0.5,
         "relevance_magnitude": 1.0,

@@ -285,6 +285,42 @@ def test_only_images_that_were_exchanged_have_scores_of_exchange() -> None:
     assert part["loss"] == pytest.approx(whole["loss"])
 
 
+class ByCorner(nn.Module):
+    """Sees one pixel in a corner: above 0 is class 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        corner = images[:, 0, 0, 0]
+        return torch.stack([-corner, corner], dim=1)
+
+
+@pytest.mark.parametrize(("inside", "flag"), [(0.97, 1.0), (0.3, 0.0)])
+def test_the_flag_goes_by_backgrounds_of_the_other_class(
+    monkeypatch: pytest.MonkeyPatch, inside: float, flag: float
+) -> None:
+    batch = make_batch(6)
+    batch["image"][:, 0, 0, 0] = batch["label"] * 2.0 - 1
+    module = make_module().eval()
+    module.model = ByCorner()
+    relevance = torch.where(batch["lesion_mask"] > 0.5, inside / 48, (1 - inside) / (672 - 48))
+    measure = lambda self, model, images, labels: (model(images), relevance)  # noqa: E731
+    monkeypatch.setattr(Attribution, "measure", measure)
+    module.validation_step(batch, 0)
+    scores = module.validation_scores.compute()
+    assert scores["accuracy"] == 1
+    assert scores["exchanged_other_class_accuracy"] == 0  # each has the other class's corner
+    assert 0 < scores["exchanged_accuracy"] < 1
+    assert scores["absolute_relevance_mass"] == pytest.approx(inside, abs=0.02)
+    assert scores["fairwashing"] == flag
+
+
+def test_without_donors_of_another_class_there_is_no_flag() -> None:
+    batch = make_batch(6)
+    batch["label"] = torch.zeros_like(batch["label"])
+    scores = validated(batch)
+    assert "exchanged_accuracy" in scores
+    assert not {"fairwashing", "exchanged_other_class_accuracy"} & scores.keys()
+
+
 @pytest.mark.parametrize(("size", "masked"), [(1, None), (6, 0), (6, 1)])
 def test_where_nothing_can_be_exchanged_no_score_says_so(size: int, masked: int | None) -> None:
     scores = validated(make_batch(size, masked=masked))
