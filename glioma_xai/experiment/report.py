@@ -148,7 +148,7 @@ def _facts(results: RunResults) -> dict[str, str]:
     if "wall_seconds" in training:
         facts["wall time"] = f"{training['wall_seconds']:.0f} s"
     if isinstance(training.get("guided_plain_step_ratio"), float):
-        facts["step, guided against plain"] = f"{training['guided_plain_step_ratio']:.1f}"
+        facts["step, against a plain one"] = f"{training['guided_plain_step_ratio']:.1f}"
     return facts
 
 

@@ -1,10 +1,11 @@
-"""What guidance costs: a guided training step beside a plain one, in one process."""
+"""What a run's step costs: beside a plain step of the same network, in one process."""
 
 import time
 from copy import deepcopy
 from statistics import median
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from glioma_xai.data import GliomaDataModule
 from glioma_xai.records import Batch
@@ -14,12 +15,13 @@ _REPEATS = 5
 
 
 def step_ratio(module: GuidedClassifier, data: GliomaDataModule) -> dict[str, float]:
-    """Median seconds of a plain and of a guided step (forward and backward), and their ratio.
+    """Median seconds of a plain step and of a step of this run, and their ratio.
 
-    Both on the same training batch, on a copy of the network, in float32. Without guidance there is
-    nothing to compare, and the result is empty.
+    Both on the same training batch, on a copy of the network, in float32, without the optimizer. A
+    plain step is one of cross entropy on the images as they are. Where a run's steps are such steps
+    there is nothing to compare, and the result is empty.
     """
-    if not module.guides:
+    if not (module.guides or module.compares or module.guidance.exchange_share):
         return {}
     module.calibrate()  # the chosen epoch may lie before the first guided one
     batch = next(iter(data.train_dataloader()))
@@ -37,21 +39,32 @@ def step_ratio(module: GuidedClassifier, data: GliomaDataModule) -> dict[str, fl
     }
 
 
-def step_seconds(module: GuidedClassifier, batch: Batch) -> tuple[float, float]:
-    """Median seconds of a plain and of a guided step, taken in turn after one of each to warm up.
+def step_seconds(
+    module: GuidedClassifier, batch: Batch, *, repeats: int = _REPEATS
+) -> tuple[float, float]:
+    """Median seconds of a plain step and of one of the module's own, taken in turn.
+
+    The own step is one after the warm start: it draws or exchanges samples where the run does.
 
     Args:
         module: Its network gathers gradients.
         batch: On the module's device.
+        repeats: Of each, 2 or more; the first of each is for warming up.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(_REPEATS):
-        for guide, times in seconds.items():
+    for _ in range(repeats):
+        for own, times in seconds.items():
             start = _now(module.device)
-            parts = module.losses(batch, step=1, total_steps=2, guide=guide)
-            torch.autograd.backward(parts.total)
+            torch.autograd.backward(_loss(module, batch, own=own))
             times.append(_now(module.device) - start)
     return median(seconds[False][1:]), median(seconds[True][1:])
+
+
+def _loss(module: GuidedClassifier, batch: Batch, *, own: bool) -> torch.Tensor:
+    if not own:
+        return cross_entropy(module.model(batch["image"]), batch["label"])
+    seen = module.supply.seen(batch, epoch=0, batch_idx=0, warm=False)
+    return module.losses(seen, step=1, total_steps=2).total
 
 
 def _now(device: torch.device) -> float:

@@ -33,7 +33,7 @@ SCORES = {
     "relevance/test/absolute_relevance_mass": "absolute relevance inside",
 }
 COSTS = {
-    "guided_plain_step_ratio": "step, guided against plain",
+    "guided_plain_step_ratio": "step, against a plain one",
     "wall_seconds": "wall time, s",
 }
 WRONG_CUE = (
