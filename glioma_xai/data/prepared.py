@@ -182,7 +182,9 @@ def prepare_cohort(
             subjects, source.classes, division, listing=listing, exclude=source.exclude
         )
         seed = division.settings.seed
-        guided = guided_patients(splits, patient_labels(subjects), division.mask_share, seed)
+        masked = {e.subject.patient_id for e in entries if any(e.geometry["lesion_area"])}
+        labels = patient_labels(subjects)
+        guided = guided_patients(splits, labels, division.mask_share, seed, masked=masked)
     table = sample_table(entries, splits=splits, classes=source.classes, guided=guided)
     if graded and preparation.annotation.control:
         table = with_control_masks(table, division.settings.seed)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from glioma_xai.data.split_files import unique_splits
 from glioma_xai.data.split_settings import SplitSettings
@@ -125,17 +125,29 @@ def prescribed_splits(subjects: Iterable[Subject]) -> dict[str, Split]:
 
 
 def guided_patients(
-    assignment: Mapping[str, Split], labels: Mapping[str, int], share: float, seed: int
+    assignment: Mapping[str, Split],
+    labels: Mapping[str, int],
+    share: float,
+    seed: int,
+    *,
+    masked: Collection[str],
 ) -> frozenset[str]:
     """Return the training patients whose lesion masks may be used.
 
     The same share of each class, at least one patient of each if the share is above 0; patients
-    of a smaller share are among those of a larger one.
+    of a smaller share are among those of a larger one. Those who have a mask come first.
+
+    Args:
+        assignment: Split of each patient.
+        labels: Class of each patient.
+        share: Of the training patients, in [0, 1].
+        seed: Of the draw.
+        masked: Patients who have a mask.
     """
     chosen: set[str] = set()
     for label in set(labels.values()):
         patients = [p for p, s in assignment.items() if s == "train" and labels[p] == label]
-        patients.sort(key=lambda p: _hash(seed, f"masks {p}"))
+        patients.sort(key=lambda p: (p not in masked, _hash(seed, f"masks {p}")))
         count = round(share * len(patients))
         chosen.update(patients[: max(count, 1) if share > 0 else 0])
     return frozenset(chosen)

@@ -239,13 +239,25 @@ def test_masks_of_a_share_of_the_training_patients():
     subjects = cohort(200, 300)
     assignment = split_patients(subjects, CLASSES, SplitSettings())
     labels = patient_labels(subjects)
-    tenth, quarter = (guided_patients(assignment, labels, share, 0) for share in (0.1, 0.25))
+    tenth, quarter = (
+        guided_patients(assignment, labels, share, 0, masked=labels) for share in (0.1, 0.25)
+    )
     training = counts(assignment, subjects, "train")
     assert Counter(labels[p] for p in tenth) == {c: round(0.1 * n) for c, n in training.items()}
     assert tenth < quarter
     assert all(assignment[p] == "train" for p in quarter)
-    assert len(guided_patients(assignment, labels, 0.001, 0)) == 2
-    assert guided_patients(assignment, labels, 0, 0) == frozenset()
+    assert len(guided_patients(assignment, labels, 0.001, 0, masked=labels)) == 2
+    assert guided_patients(assignment, labels, 0, 0, masked=labels) == frozenset()
+
+
+def test_patients_without_a_mask_are_not_counted_as_long_as_others_have_one():
+    subjects = cohort(200, 300)
+    assignment = split_patients(subjects, CLASSES, SplitSettings())
+    labels = patient_labels(subjects)
+    masked = set(sorted(labels)[::2])
+    tenth = guided_patients(assignment, labels, 0.1, 0, masked=masked)
+    assert tenth < masked
+    assert len(tenth) == len(guided_patients(assignment, labels, 0.1, 0, masked=labels))
 
 
 @pytest.mark.parametrize(
