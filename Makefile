@@ -30,6 +30,7 @@ test-gpu: $(VENV)/.installed
 # What guidance changes, recipe by recipe; goes on where it stopped. python -m benchmarks.guidance_study --price first.
 study: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.guidance_study --launcher joblib hydra.launcher.n_jobs=2
+	$(BIN)/python -m benchmarks.guidance_study --document
 	$(BIN)/python docs/figures/make_guidance_figures.py
 
 # What a plain network learns on the phantom, with and without shortcuts; goes on where it stopped.

@@ -78,6 +78,7 @@ GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
 GAMED += ("callbacks.best.monitor=validation/auc",)
 DRIFTING = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=10")
 EXCHANGE = ("+experiment=exchange",)
+BOTH = ("+experiment=lrp_guided_consistency",)
 BOXES, TOO_WIDE = "data.annotation.shape=box", "data.annotation.dilation_mm=8"
 STRENGTH_90 = "++data.phantom.shortcut_strength=0.9"
 RESNET = ("model=resnet10", "+model.channels=[32,64,128,256]")
@@ -168,7 +169,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("rrr", ("+experiment=rrr",), minutes=3),
             Recipe("isnet", ("+experiment=isnet",), minutes=5),
             Recipe("shuffled masks", ("+experiment=random_mask_control",)),
-            Recipe("guided and consistent", ("+experiment=lrp_guided_consistency",)),
+            Recipe("guided and consistent", BOTH),
         ),
     ),
     # the weights of RRR and ISNet: chosen by exchanged validation images of a cohort of its own
@@ -236,10 +237,14 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("plain", (*PLAIN, *RESNET), minutes=2),
             Recipe("lrp_guided", _guided(*RESNET), minutes=4),
             Recipe("exchange", (*EXCHANGE, *RESNET), minutes=2),
-            Recipe("consistency", ("+experiment=consistency", *RESNET), THREE, minutes=2.5),
-            Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper", *RESNET), THREE, minutes=4),
-            Recipe("masked input", ("+experiment=masked_input", *RESNET), THREE, minutes=2),
-            Recipe("warm start alone", _guided("loss.guidance_weight=0", *RESNET), THREE, 2),
+            Recipe("consistency", ("+experiment=consistency", *RESNET), minutes=2),
+            Recipe("masked input", ("+experiment=masked_input", *RESNET), minutes=1.5),
+            Recipe("warm start alone", _guided("loss.guidance_weight=0", *RESNET), minutes=1.5),
+            Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper", *RESNET), minutes=4),
+            Recipe("rrr", ("+experiment=rrr", *RESNET), minutes=4),
+            Recipe("isnet", ("+experiment=isnet", *RESNET), minutes=6),
+            Recipe("shuffled masks", ("+experiment=random_mask_control", *RESNET), minutes=4),
+            Recipe("guided and consistent", (*BOTH, *RESNET), minutes=4),
         ),
     ),
     # one factor at a time around the recipe

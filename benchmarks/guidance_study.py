@@ -1,7 +1,7 @@
 """Does guidance change the decision? The study behind docs/guidance.md, as Hydra sweeps.
 
     python -m benchmarks.guidance_study [--blocks confirm few_masks] [--launcher joblib]
-                                        [hydra.launcher.n_jobs=2] [--price|--table]
+                                        [hydra.launcher.n_jobs=2] [--price|--document]
 
 Each run trains one recipe on one phantom cohort whose patients no other seed shares, and asks what
 the network decides by: test images as they are in training, with the shortcut removed, swapped
@@ -26,12 +26,13 @@ from benchmarks.guidance_recipes import BLOCKS, runs_of
 from benchmarks.guidance_runs import Run
 from benchmarks.guidance_tables import (
     EPOCHS,
+    PAGE,
     RESULTS,
     append,
     done_keys,
     epochs_of,
+    filled,
     row_of,
-    table_of,
 )
 from glioma_xai.experiment.lifecycle import read_status
 from glioma_xai.experiment.sweep_plan import PLAN
@@ -94,10 +95,10 @@ def main() -> int:
     parser.add_argument("--launcher", default="basic", help="of Hydra: joblib, submitit_slurm, ray")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of all runs")
     parser.add_argument("--price", action="store_true", help="only say what would be run")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--document", action="store_true", help="only fill docs/guidance.md")
     arguments, settings = parser.parse_known_args()
-    if arguments.table:
-        print("\n\n".join(f"{block}\n\n{table_of(block)}" for block in arguments.blocks))
+    if arguments.document:
+        PAGE.write_text(filled(PAGE.read_text()))
         return 0
     root, launcher = arguments.root.resolve(), [f"hydra/launcher={arguments.launcher}", *settings]
     codes = []

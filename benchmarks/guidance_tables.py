@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.guidance_runs import Run
+from benchmarks.guidance_recipes import BLOCKS
+from benchmarks.guidance_runs import Recipe, Run
 
 RESULTS = Path(__file__).parent / "results" / "guidance_study.csv"
+PAGE = Path(__file__).parent.parent / "docs" / "guidance.md"
 EPOCHS = RESULTS.with_name("guidance_epochs.csv")
 
 
@@ -99,21 +102,33 @@ def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def table_of(block: str) -> str:
-    """A block's table in Markdown: means over the cohorts, of swapped accuracy the worst too."""
+COLUMNS = ("recipe", "shortcut", "cohorts", "as trained", "AUC", "removed", "swapped (worst)")
+COLUMNS += ("backgrounds of the other class", "relevance inside")
+_MARK = re.compile(r"(<!-- study: ([\w ]+) -->\n)(?:\|.*\n)*")
+
+
+def table_of(blocks: Sequence[str]) -> str:
+    """Blocks' table in Markdown: means over the cohorts, of swapped accuracy the worst too."""
     rows = pd.read_csv(RESULTS)
-    rows = rows[rows["block"] == block]
     lines = ["| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"]
-    for (recipe, shortcut), group in rows.groupby(["recipe", "shortcut"], sort=False):
-        mean = group.mean(numeric_only=True)
-        cells = [recipe, shortcut.replace("_", " "), str(len(group))]
-        cells += [_three(mean[name]) for name in ("as_trained", "auc", "removed")]
-        worst = _three(group["swapped"].min())
-        cells.append(f"{_three(mean['swapped'])} ({worst})" if worst else "")
-        cells += [_three(mean[name]) for name in ("exchanged_other_class", "inside")]
-        cells.append("" if mean["step_ratio"] == 1 else f"{mean['step_ratio']:.1f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    for block in blocks:
+        for recipe in BLOCKS[block][1]:
+            chosen = (rows["block"] == block) & (rows["recipe"] == recipe.name)
+            group = rows[chosen & (rows["shortcut"] == recipe.shortcut)]
+            if len(group):
+                lines.append("| " + " | ".join(_cells(recipe, group)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(recipe: Recipe, group: pd.DataFrame) -> list[str]:
+    mean = group.mean(numeric_only=True)
+    worst = _three(group["swapped"].min())
+    return [
+        *(recipe.name, recipe.shortcut.replace("_", " "), str(len(group))),
+        *(_three(mean[name]) for name in ("as_trained", "auc", "removed")),
+        f"{_three(mean['swapped'])} ({worst})" if worst else "",
+        *(_three(mean[name]) for name in ("exchanged_other_class", "inside")),
+    ]
 
 
 def _three(value: float) -> str:
@@ -121,5 +136,6 @@ def _three(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3f}".removeprefix("0")
 
 
-COLUMNS = ("recipe", "shortcut", "cohorts", "as trained", "AUC", "removed", "swapped (worst)")
-COLUMNS += ("backgrounds of the other class", "relevance inside", "step")
+def filled(page: str) -> str:
+    """A page with the tables of today under its marks, ``<!-- study: confirm -->``."""
+    return _MARK.sub(lambda mark: mark[1] + table_of(mark[2].split()), page)
