@@ -73,6 +73,7 @@ ISNETS = (
 PLAIN = ("+experiment=baseline",)
 CLEAN = (*PLAIN, "callbacks.best.monitor=validation/balanced_accuracy")  # what is reported
 ON_IMAGE = ("loss.probe=image",)
+WARM_START = ("loss.warm_start=exchange", "loss.warm_start_epochs=3", "loss.warm_start_limit=10")
 FROM_SCRATCH = ("loss.warm_start_epochs=0", "loss.warm_start_limit=0")
 GAMED = (*ON_IMAGE, "attribution.first_layer=null", "loss.guidance_weight=1")
 GAMED += ("callbacks.best.monitor=validation/auc",)
@@ -168,6 +169,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("lrp_guided_paper", ("+experiment=lrp_guided_paper",)),
             Recipe("rrr", ("+experiment=rrr",), minutes=3),
             Recipe("isnet", ("+experiment=isnet",), minutes=5),
+            Recipe("rrr, warm start", ("+experiment=rrr", *WARM_START), THREE, minutes=2),
+            Recipe("isnet, warm start", ("+experiment=isnet", *WARM_START), THREE, minutes=3),
             Recipe("shuffled masks", ("+experiment=random_mask_control",)),
             Recipe("guided and consistent", BOTH),
         ),

@@ -100,6 +100,7 @@ def estimate_memory(module: GuidedClassifier, data: GliomaDataModule, *, batch_s
     batch = next(iter(data.train_dataloader()))
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
     module.train()
+    module.calibrate()  # a loss may ask for a range that runs measure after their first epochs
     with TensorMemory() as held:
         parts = module.losses(batch, step=500, total_steps=1000, guide=True)
         torch.autograd.backward(parts.total)
