@@ -59,6 +59,11 @@ def _three_ways(*more: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
     )
 
 
+KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("annotation", ()),
+    ("head_tilt", ()),
+    ("missing_sequence", ("data.modalities=[t1,t1ce,flair]",)),  # FLAIR in the place of T1
+)
 RRR_WEIGHTS = (3e2, 3e3, 3e4, 3e5, 3e6, 3e7, 3e8)
 ISNETS = (
     (0.7, 0.996),
@@ -172,6 +177,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("rrr, warm start", ("+experiment=rrr", *WARM_START), THREE, minutes=2),
             Recipe("isnet, warm start", ("+experiment=isnet", *WARM_START), THREE, minutes=3),
             Recipe("shuffled masks", ("+experiment=random_mask_control",)),
+            Recipe("shuffled in the loss alone", ("+experiment=shuffled_mask_control",), THREE),
             Recipe("guided and consistent", BOTH),
         ),
     ),
@@ -193,6 +199,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("exchange, masks 8 mm too wide", (*EXCHANGE, TOO_WIDE), THREE, minutes=0.8),
             Recipe("plain, marker right in 90 %", (*PLAIN, STRENGTH_90), THREE, minutes=0.7),
             Recipe("guided, marker right in 90 %", _guided(STRENGTH_90), THREE),
+            Recipe("exchange, marker right in 90 %", (*EXCHANGE, STRENGTH_90), THREE, minutes=0.8),
         ),
     ),
     # a marker that is wrong in a fifth of the patients, or in one of a hundred
@@ -209,8 +216,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
         SMALL,
         tuple(
             Recipe(name, words, THREE, minutes, shortcut)
-            for shortcut in ("annotation", "head_tilt", "missing_sequence")
-            for name, words, minutes in _three_ways()
+            for shortcut, more in KINDS
+            for name, words, minutes in _three_ways(*more)
         ),
     ),
     # a spot on the tumour's border, half of it inside the mask

@@ -91,6 +91,7 @@ def main() -> int:
     """Parse the command line; 1 if a run failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    parser.add_argument("--recipes", nargs="+", help="these recipes alone, by name")
     parser.add_argument("--seeds", nargs="+", type=int, help="these cohorts alone")
     parser.add_argument("--launcher", default="basic", help="of Hydra: joblib, submitit_slurm, ray")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of all runs")
@@ -114,6 +115,8 @@ def main() -> int:
     pending = [run for run in runs_of(arguments.blocks) if run.key not in done]
     if arguments.seeds:
         pending = [run for run in pending if run.seed in arguments.seeds]
+    if arguments.recipes:
+        pending = [run for run in pending if run.recipe.name in arguments.recipes]
     minutes = sum(run.recipe.minutes for run in pending)
     print(
         f"{len(pending)} runs to do, {len(done)} done; {minutes:.0f} minutes of a core", flush=True

@@ -54,6 +54,7 @@ class LossConfig:
     guided_share: float = 1.0
     guided_batch: int | None = None
     every_n_steps: int = 1
+    shuffled_masks: bool = False
 
 
 @dataclass

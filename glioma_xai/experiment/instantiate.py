@@ -94,6 +94,7 @@ def build_module(
         guided_share=loss.guided_share,
         guided_batch=drawn if loss.guided_batch is None else loss.guided_batch,
         every_n_steps=loss.every_n_steps,
+        shuffled_masks=loss.shuffled_masks,
     )
     return GuidedClassifier(
         model,

@@ -1,5 +1,6 @@
 """What a run's step costs: beside a plain step of the same network, in one process."""
 
+import math
 import time
 from copy import deepcopy
 from statistics import median
@@ -12,6 +13,7 @@ from glioma_xai.records import Batch
 from glioma_xai.training.module import GuidedClassifier
 
 _REPEATS = 5
+_STEPS = 1000
 
 
 def step_ratio(module: GuidedClassifier, data: GliomaDataModule) -> dict[str, float]:
@@ -44,7 +46,9 @@ def step_seconds(
 ) -> tuple[float, float]:
     """Median seconds of a plain step and of one of the module's own, taken in turn.
 
-    The own step is one after the warm start: it draws or exchanges samples where the run does.
+    The own step is one of the last of a run, at the full weight: it draws or exchanges samples
+    where the run does. A run that guides every n-th step, or exchanges a share of its batches, has
+    cheaper ones between.
 
     Args:
         module: Its network gathers gradients.
@@ -63,8 +67,10 @@ def step_seconds(
 def _loss(module: GuidedClassifier, batch: Batch, *, own: bool) -> torch.Tensor:
     if not own:
         return cross_entropy(module.model(batch["image"]), batch["label"])
-    seen = module.supply.seen(batch, epoch=0, batch_idx=0, warm=False)
-    return module.losses(seen, step=1, total_steps=2).total
+    share = module.guidance.exchange_share
+    exchanged = math.ceil(1 / share) - 1 if share else 0  # number of the first such batch
+    seen = module.supply.seen(batch, epoch=0, batch_idx=exchanged, warm=False)
+    return module.losses(seen, step=_STEPS - 1, total_steps=_STEPS).total
 
 
 def _now(device: torch.device) -> float:

@@ -8,6 +8,7 @@ from glioma_xai.metrics.functional.behaviour import CONVINCING, SERIOUS_DROP
 from glioma_xai.visualization.contents import Verdict
 
 TOLERATED_CHANGE = 0.05  # of accuracy by patient, by what leaves the tumour as it is
+_NO_CUE = "noise_outside"  # says what disturbs a network, not what it decides by
 LEARNT = 0.65  # balanced accuracy as trained below which nothing can be said about what decides
 
 
@@ -23,7 +24,8 @@ def judge(
         behaviour: Condition to level to score to interval: ``as_trained``, and those that leave the
             tumour as it is.
         gaps: Condition to accuracy by patient as trained less that under it; others are passed by.
-            One that rises tells as much as one that falls: the network reads a cue backwards.
+            One that rises tells as much as one that falls: the network reads a cue backwards. Noise
+            outside the tumour counts only where nothing else could be changed.
         relevance: Relevance score to interval, on the images as trained.
         without_tumour: Conditions that take the tumour away, as ``behaviour``: a trace of the class
             that is left there is told, and does not change the judgement.
@@ -44,13 +46,14 @@ def judge(
     if not changes:
         text = "Nothing outside the tumour could be changed: what the network uses is unknown."
         return Verdict("unknown", text, f"{does}; no other condition could be made.", shows)
-    worst = max(changes, key=lambda name: abs(changes[name]))
+    judged = {name: c for name, c in changes.items() if name != _NO_CUE} or changes
+    worst = max(judged, key=lambda name: abs(judged[name]))
     does += f" and {accuracy[worst]:.2f} {condition_words(worst)}{_interval(gaps[worst])}."
     does += "".join(map(_trace, (without_tumour or {}).items()))
     balanced = _by_patient(behaviour["as_trained"], "balanced_accuracy")
     if balanced < LEARNT:
         return Verdict("unknown", _not_learnt(behaviour["as_trained"]), does, shows)
-    change = abs(changes[worst])
+    change = abs(judged[worst])
     return Verdict(*_compare(change, looks_right, not math.isnan(inside)), does, shows)
 
 

@@ -83,7 +83,7 @@ class Objective(nn.Module):
         combine: How classification and guidance share the total.
         weighting: ``fixed``, ``balanced`` or ``uncertainty``.
         balance_every: Number of calls between two measurements of the gradient norms, each of which
-            costs two backward passes.
+            costs two backward passes. Above 1 the factor at most doubles from one to the next.
         class_weights: One factor a class, > 0, see :func:`mean_cross_entropy`; None weighs all the
             same.
 
@@ -140,8 +140,17 @@ class Objective(nn.Module):
         Args:
             step: Number of optimizer steps done.
             total_steps: Number of steps in all.
+
+        Raises:
+            ConfigError: If the schedule returns no factor.
         """
-        return self.guidance_weight * self.schedule(step, total_steps)
+        factor = self.schedule(step, total_steps)
+        if not 0 <= factor < math.inf:
+            raise ConfigError(
+                f"loss.schedule: expected a factor >= 0 at step {step} of {total_steps}, found "
+                f"{factor}. Let it return a share in [0, 1]."
+            )
+        return self.guidance_weight * factor
 
     def weigh(self, classification: float, guidance: float) -> float:
         """Both losses of a whole split at their full weights, without schedule and balancing.
@@ -224,6 +233,8 @@ class Objective(nn.Module):
             factor = balancing_factor(classification, guidance, parameters)
             if factor == 0:  # no guided sample in this batch: measure at the next one
                 return 0.0
+            if self.balance_every > 1 and self.balance > 0:  # one vanishing gradient rules no ten
+                factor = torch.minimum(factor, 2 * self.balance)
             self.balance = factor
         self.calls += 1
         return float(self.balance)

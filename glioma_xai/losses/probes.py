@@ -8,6 +8,7 @@ Only pixels known to lie outside the lesion of a guided sample change, and rando
 of ``key`` and each sample's ``index``: see :mod:`glioma_xai.losses.backgrounds`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -85,10 +86,12 @@ def scaled(
 
     Raises:
         ShapeError: If images and masks do not fit.
-        ConfigError: If ``low`` exceeds ``high``.
+        ConfigError: If ``low`` exceeds ``high``, or one is not finite.
     """
-    if not low <= high:
-        raise ConfigError(f"probe scaled needs low <= high, got {low} and {high}. Exchange them.")
+    if not -math.inf < low <= high < math.inf:
+        raise ConfigError(
+            f"probe scaled needs finite numbers low <= high, got {low} and {high}. Take 0 and 1."
+        )
     factor = low + (high - low) * _uniform(index, key, Stream.FACTOR, images)
     return torch.where(changeable_pixels(images, lesion_mask), images * factor, images)
 
@@ -149,10 +152,12 @@ def noise(
 
     Raises:
         ShapeError: If images and masks do not fit.
-        ConfigError: If ``std`` is negative.
+        ConfigError: If ``std`` is negative or not finite.
     """
-    if not std >= 0:
-        raise ConfigError(f"probe noise needs std >= 0, got {std}. Use 1 for normalised images.")
+    if not 0 <= std < math.inf:
+        raise ConfigError(
+            f"probe noise needs a finite std >= 0, got {std}. Use 1 for normalised images."
+        )
     drawn = [
         torch.from_numpy(generator.standard_normal(tuple(images.shape[1:]), dtype=np.float32))
         for generator in sample_generators(index, key, Stream.NOISE)

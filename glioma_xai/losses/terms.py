@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from glioma_xai.errors import ConfigError, ShapeError
 
+_NOTHING = -(2**31)  # no label means "leave this sample out"
+
 
 @dataclass(frozen=True)
 class Term:
@@ -39,6 +41,21 @@ class Term:
         return total / torch.where(divisor > 0, divisor, 1).to(self.values.dtype)
 
 
+def loss_of_guessing(counts: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
+    """The lowest mean cross entropy of a network that says the same of every image, scalar.
+
+    For K classes of equal size it is ln K; where one is rare it is less.
+
+    Args:
+        counts: Samples of each class, (K,), float.
+        class_weights: As of :func:`mean_cross_entropy`.
+    """
+    weights = torch.ones_like(counts) if class_weights is None else class_weights.to(counts)
+    parts = weights * counts / counts.sum()
+    loss: Tensor = -torch.special.xlogy(parts, parts / parts.sum()).sum()
+    return loss
+
+
 def mean_cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -62,7 +79,7 @@ def mean_cross_entropy(
         ConfigError: If there are not K weights.
     """
     try:
-        values = F.cross_entropy(logits, labels, reduction="none")  # B
+        values = F.cross_entropy(logits, labels, reduction="none", ignore_index=_NOTHING)  # B
     except IndexError as error:
         raise ShapeError(
             f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}.."

@@ -146,6 +146,8 @@ class Guidance:
         guided_batch: Number of samples with masks that are drawn at each step for guidance and
             consistency, from all training samples with masks; None takes those of the batch.
         every_n_steps: Relevance is computed at every n-th step only.
+        shuffled_masks: A control: the loss gets the mask of another patient of the batch. Exchanges
+            and probes keep the right ones.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -163,6 +165,7 @@ class Guidance:
     guided_share: float = 1.0
     guided_batch: int | None = None
     every_n_steps: int = 1
+    shuffled_masks: bool = False
 
     def __post_init__(self) -> None:
         limits = {

@@ -1,6 +1,5 @@
 """The LightningModule: logits, relevance, losses, log."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,12 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from glioma_xai.losses import ISNet, Term
 from glioma_xai.losses.objective import Objective, ObjectiveParts
+from glioma_xai.losses.terms import loss_of_guessing
 from glioma_xai.records import Batch
+from glioma_xai.training.consistency import consistency_term, random_state
 from glioma_xai.training.guards import require_finite, require_finite_relevance
 from glioma_xai.training.guidance import LEARNT, Attribution, Guidance
-from glioma_xai.training.sampling import Key, MaskedSamples, Supply, exchanged
+from glioma_xai.training.sampling import Key, MaskedSamples, Supply
 from glioma_xai.training.terms import (
-    consistency_term,
     drawn_totals,
     guidance_term,
     guidance_values,
@@ -26,9 +26,7 @@ from glioma_xai.training.terms import (
     share_of_all,
     shares_a_pass,
 )
-from glioma_xai.training.validation import LOGGED, Copies, ValidationScores
-
-_VALIDATION_KEY = 2**31 - 1  # donors of the validation images, the same every epoch
+from glioma_xai.training.validation import LOGGED, ValidationScores, on_backgrounds
 
 
 class GuidedClassifier(LightningModule):
@@ -69,6 +67,7 @@ class GuidedClassifier(LightningModule):
         self.ranged = guidance.loss if isinstance(guidance.loss, ISNet) else None  # has a buffer
         self.learnt = False  # whether the classification loss has fallen below that of guessing
         self.classes = 2
+        self.label_counts = torch.zeros(0, dtype=torch.int64)  # of the epoch's images so far
         self.shown: dict[str, float] = {}  # newest losses, for the progress bar
         self.validation_scores = ValidationScores()
 
@@ -104,6 +103,7 @@ class GuidedClassifier(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Measure what a loss must know of the unguided network, before the first guided epoch."""
+        self.label_counts = torch.zeros(self.classes, dtype=torch.int64)
         if not self._warm():
             self.calibrate()
 
@@ -118,12 +118,16 @@ class GuidedClassifier(LightningModule):
         """One loss out of labels and relevance."""
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         step = min(self.global_step, steps - 1)
+        loaded = batch["index"]
         batch = self.supply.seen(
             batch, epoch=self.current_epoch, batch_idx=batch_idx, warm=self._warm()
         )
+        self.label_counts += torch.bincount(batch["label"].cpu(), minlength=self.classes)
         guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
         share = share_of_all(torch.tensor(float(len(batch["label"])), device=self.device))
-        parts = self.losses(batch, step=step, total_steps=steps, guide=guide, share=share)
+        parts = self.losses(
+            batch, step=step, total_steps=steps, guide=guide, share=share, loaded=loaded
+        )
         logged = {
             "loss": parts.total,
             "loss_classification": parts.classification,
@@ -161,6 +165,7 @@ class GuidedClassifier(LightningModule):
         total_steps: int,
         guide: bool = True,
         share: Tensor | None = None,
+        loaded: Tensor | None = None,
     ) -> ObjectiveParts:
         """The objective of a batch and its parts.
 
@@ -170,27 +175,32 @@ class GuidedClassifier(LightningModule):
             total_steps: Number of steps in all.
             guide: False leaves relevance out, as in the warm start.
             share: What the sum of the classification losses is divided by; None takes B.
+            loaded: Indices of the batch as it was loaded, by which samples are drawn; None takes
+                those of the batch.
         """
         guides = guide and self.guides and self.objective.weight_at(step, total_steps) > 0
         samples = batch
         key: Key = (self.seed, self.current_epoch)
         if self.guidance.guided_batch is not None and (guides or self.compares):
-            samples, key = self.supply.guided(batch, epoch=self.current_epoch)
+            loaded = batch["index"] if loaded is None else loaded
+            samples, key = self.supply.guided(loaded, epoch=self.current_epoch)
         guidance: Term | None = None
+        state = random_state(self.device)
+        known: Tensor | None = None
         if guides and samples is batch and shares_a_pass(self.attribution, self.guidance, batch):
             logits, guidance = guided_pass(
                 self.model, self.attribution, self.guidance, batch, key=key
             )
         else:
             logits = self.model(batch["image"])
+            known = logits if samples is batch else None
             if guides:
                 guidance = guidance_term(
                     self.model, self.attribution, self.guidance, samples, key=key
                 )
         consistency: Term | None = None
         if self.compares:
-            known = logits if samples is batch else None
-            consistency = consistency_term(self.model, samples, key=key, logits=known)
+            consistency = consistency_term(self.model, samples, key=key, logits=known, state=state)
         self.classes = logits.shape[1]
         parts: ObjectiveParts = self.objective(
             logits,
@@ -210,7 +220,9 @@ class GuidedClassifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         """See whether the network has learnt anything yet."""
         loss = float(self.trainer.callback_metrics["train/loss_classification"])
-        self.learnt = self.learnt or loss < LEARNT * math.log(self.classes)
+        counts = share_of_all(self.label_counts.float().to(self.device))
+        guessing = loss_of_guessing(counts, class_weights=self.objective.class_weights)
+        self.learnt = self.learnt or loss < LEARNT * float(guessing)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Whether the warm start may end is part of a run's state."""
@@ -232,17 +244,11 @@ class GuidedClassifier(LightningModule):
         self.validation_scores.update(
             batch,
             logits=logits,
-            exchanged=self._on_backgrounds(batch),
-            of_other_class=self._on_backgrounds(batch, other_class=True),
+            exchanged=on_backgrounds(self.model, batch, seed=self.seed),
+            of_other_class=on_backgrounds(self.model, batch, seed=self.seed, other_class=True),
             relevance=relevance,
             guidance=guidance,
         )
-
-    @torch.no_grad()
-    def _on_backgrounds(self, batch: Batch, *, other_class: bool = False) -> Copies:
-        """What the network says of the images on other backgrounds."""
-        copies = exchanged(batch, key=(self.seed, _VALIDATION_KEY), other_class=other_class)
-        return Copies(copies.ne(batch["image"]).flatten(1).any(dim=1), self.model(copies))
 
     def _measures_guidance(self) -> bool:
         """Guidance is measured on the maps that validation has: those at the input."""

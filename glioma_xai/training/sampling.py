@@ -177,24 +177,31 @@ class Supply:
         donors = self._donors()
         guided = guided_samples(batch["lesion_mask"])
         if settings.warm_start_on == "guided" and not bool(guided.all()):
-            (batch, key), donors = self.draw(batch, len(guided), epoch=epoch), None
+            drawn = self.draw(batch["index"], len(guided), epoch=epoch)
+            (batch, key), donors = drawn, None
         if settings.warm_start == "masked":
             return {**batch, "image": tumour_alone(batch)}
         return {**batch, "image": exchanged(batch, key=key, bank=donors)}
 
-    def guided(self, batch: Batch, *, epoch: int) -> tuple[Batch, Key]:
-        """The samples that are guided beside a batch, and the key of their random numbers."""
-        assert self.guidance.guided_batch is not None
-        return self.draw(batch, self.guidance.guided_batch, epoch=epoch)
+    def guided(self, loaded: Tensor, *, epoch: int) -> tuple[Batch, Key]:
+        """The samples that are guided beside a batch, and the key of their random numbers.
 
-    def draw(self, batch: Batch, count: int, *, epoch: int) -> tuple[Batch, Key]:
+        Args:
+            loaded: Indices of the batch as it was loaded, (B,): a batch that was itself drawn is
+                numbered from 0, so that its numbers say nothing of the step.
+            epoch: Number of the epoch.
+        """
+        assert self.guidance.guided_batch is not None
+        return self.draw(loaded, self.guidance.guided_batch, epoch=epoch)
+
+    def draw(self, loaded: Tensor, count: int, *, epoch: int) -> tuple[Batch, Key]:
         """Samples with masks, on the batch's device; which ones is a function of epoch and batch.
 
         Raises:
             ConfigError: If no training sample has a mask.
         """
-        key = (self.seed, epoch, *batch["index"].tolist())
-        return self.take(count, key=key, device=batch["image"].device), key
+        key = (self.seed, epoch, *loaded.tolist())
+        return self.take(count, key=key, device=loaded.device), key
 
     def take(self, count: int, *, key: Key, device: torch.device) -> Batch:
         """Samples with masks, drawn by a key of their own; see :meth:`MaskedSamples.draw`."""

@@ -4,15 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glioma_xai.attribution.guards import statistics_at_rest
 from glioma_xai.losses import Term, guided_samples, mask_on_grid
-from glioma_xai.losses.consistency import consistency
+from glioma_xai.losses.backgrounds import draw_donors
 from glioma_xai.records import Batch
 from glioma_xai.training.guidance import PROBES, Attribution, Guidance
 from glioma_xai.training.perturbation import perturbed
-from glioma_xai.training.sampling import Key, Supply, exchanged
+from glioma_xai.training.sampling import Key, Supply
 
-_DRAWN_KEY = 2**31 - 4
+_DRAWN_KEY, _MASKS_KEY = 2**31 - 4, 2**31 - 5
 _DRAWN_BATCHES, _DRAWN_SIZE = 8, 32
 
 
@@ -81,8 +80,20 @@ def guided_pass(
         create_graph=True,
         generator=torch_generator(batch, key=key),
     )
+    values = guidance_values(guidance, relevance, loss_mask(guidance, batch, key=key))
+    return logits, joined(values, guided_samples(batch["lesion_mask"]))
+
+
+def loss_mask(guidance: Guidance, batch: Batch, *, key: Key) -> Tensor:
+    """Masks that the guidance loss gets, (B, 1, *spatial): the batch's, or those of others.
+
+    Where nobody else in the batch has a mask a sample keeps its own.
+    """
     mask = batch["lesion_mask"]
-    return logits, joined(guidance_values(guidance, relevance, mask), guided_samples(mask))
+    if not guidance.shuffled_masks:
+        return mask
+    names = batch["patient_id"]
+    return mask[draw_donors(mask, index=batch["index"], key=(*key, _MASKS_KEY), patient_id=names)]
 
 
 def guidance_term(
@@ -111,6 +122,7 @@ def guidance_term(
     values = torch.zeros(len(mask), device=mask.device)
     if somewhere(guided):
         chosen = chosen if len(chosen) else chosen.new_zeros(1)
+        judged_by = loss_mask(guidance, batch, key=key)
         probe = PROBES[guidance.probe](
             batch["image"], mask, index=batch["index"], key=key, patient_id=batch["patient_id"]
         )
@@ -122,7 +134,7 @@ def guidance_term(
                 guidance,
                 images,
                 batch["label"][chosen],
-                mask[chosen],
+                judged_by[chosen],
                 generator=torch_generator(batch, key=key),
             )
 
@@ -211,24 +223,6 @@ def drawn_totals(
         drawn = supply.take(_DRAWN_SIZE, key=key, device=device)
         totals.append(relevance_totals(model, attribution, drawn, key=key))
     return torch.cat(totals)
-
-
-def consistency_term(
-    model: nn.Module, batch: Batch, *, key: Key, logits: Tensor | None = None
-) -> Term:
-    """Difference of the logits between images and their copies on other backgrounds.
-
-    Args:
-        model: The network; its BatchNorm statistics stay as they are.
-        batch: B samples.
-        key: Of the random numbers.
-        logits: Of the images, (B, classes), if they are known.
-    """
-    with statistics_at_rest(model):
-        first = model(batch["image"]) if logits is None else logits
-        other = model(exchanged(batch, key=key))
-    mask = batch["lesion_mask"]
-    return joined(consistency(first, other, mask), guided_samples(mask))
 
 
 def torch_generator(batch: Batch, *, key: Key) -> torch.Generator:

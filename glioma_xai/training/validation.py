@@ -12,8 +12,10 @@ from glioma_xai.metrics.classification import ClassificationScores
 from glioma_xai.metrics.functional.behaviour import fairwashing
 from glioma_xai.metrics.relevance import RelevanceScores, SampleMean
 from glioma_xai.records import Batch
+from glioma_xai.training.sampling import exchanged
 from glioma_xai.training.selection import guided_score
 
+_KEY = 2**31 - 1  # donors of the validation images
 _JUDGED = ("accuracy", "exchanged_other_class_accuracy", "absolute_relevance_mass")
 OF_EXCHANGE = {
     "exchanged_accuracy",
@@ -57,6 +59,22 @@ class Copies(NamedTuple):
 
     made: Tensor
     logits: Tensor
+
+
+@torch.no_grad()
+def on_backgrounds(
+    model: nn.Module, batch: Batch, *, seed: int, other_class: bool = False
+) -> Copies:
+    """What a network says of a batch's images on other backgrounds.
+
+    Args:
+        model: In evaluation mode.
+        batch: B samples.
+        seed: Of the run; donors are the same in every epoch.
+        other_class: Backgrounds come from patients of another class.
+    """
+    copies = exchanged(batch, key=(seed, _KEY), other_class=other_class)
+    return Copies(copies.ne(batch["image"]).flatten(1).any(dim=1), model(copies))
 
 
 class ValidationScores(nn.Module):

@@ -52,6 +52,15 @@ def test_verdict(trained: float, swapped: float, inside: float, judgement: str, 
     assert f"{swapped:.2f} with the shortcut swapped" in verdict.behaviour
 
 
+def test_what_noise_disturbs_is_no_reason() -> None:
+    drops = {"exchanged_any": 0.02, "noise_outside": 0.2}
+    found = conditions(as_trained=0.92, exchanged_any=0.9, noise_outside=0.72)
+    inside = {"absolute_relevance_mass": {"value": 0.9}}
+    assert judge(found, gaps(**drops), inside).judgement == "good"
+    alone = conditions(as_trained=0.92, noise_outside=0.72)
+    assert judge(alone, gaps(noise_outside=0.2), inside).judgement == "bad"
+
+
 def test_the_interval_of_the_loss_is_told() -> None:
     loss = {"swapped": {"value": 0.08, "low": 0.0, "high": 0.21}}
     verdict = judge(conditions(as_trained=1.0, swapped=0.92), loss, {})

@@ -9,6 +9,7 @@ from glioma_xai.errors import ConfigError, ShapeError
 from glioma_xai.losses import Term, consistency
 from glioma_xai.losses.objective import Objective
 from glioma_xai.losses.schedules import constant, increasing, warm_up
+from glioma_xai.losses.terms import mean_cross_entropy
 from glioma_xai.losses.weighting import balancing_factor, gradient_norm
 
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]], dtype=torch.float64)
@@ -126,6 +127,31 @@ def test_gradient_norms_by_hand():
     assert balancing_factor(classification, guidance, parameters).item() == pytest.approx(2.5)
     assert balancing_factor(classification, ONE, parameters).item() == 0
     assert all(parameter.grad is None for parameter in parameters)
+
+
+@pytest.mark.parametrize("factor", [math.nan, -0.1, math.inf])
+def test_a_schedule_must_return_a_factor(factor: float):
+    objective = Objective(schedule=lambda step, total_steps: factor)
+    with pytest.raises(ConfigError, match=r"expected a factor >= 0 at step 3 of 10, found"):
+        objective.weight_at(3, 10)
+
+
+def test_a_label_of_minus_100_is_no_sample_to_leave_out():
+    with pytest.raises(ShapeError, match=r"labels must lie in 0\.\.1, got -100"):
+        mean_cross_entropy(torch.zeros(2, 2), torch.tensor([0, -100]))
+
+
+def test_a_gradient_that_vanishes_once_does_not_rule_the_steps_after_it():
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    objective = Objective(weighting="balanced", balance_every=2)
+    factors = []
+    for scale in (1.0, 1.0, 1e-12, 1.0):  # measured at the first and the third
+        term = Term(scale * weight.square().sum()[None], torch.tensor([True]))
+        logits = torch.stack([weight, -weight])
+        parts = objective(logits, LABELS[:2], guidance=term, parameters=[weight], **AT)
+        factors.append(parts.guidance_weight)
+    assert factors[1] == factors[0] > 0
+    assert factors[2] == factors[3] == pytest.approx(2 * factors[0])
 
 
 def test_balanced_weighting_fixes_the_share_of_the_gradient_norm():

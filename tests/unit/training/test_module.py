@@ -49,7 +49,7 @@ def make_module(
     return GuidedClassifier(
         SmallCNN(input_shape=SHAPE, classes=2, channels=(4, 4, 4, 4), hidden=8),
         attribution=Attribution(composite, "contrastive", options={"epsilon": 0.01}),
-        guidance=Guidance(loss=partial(losses.energy), **guidance),  # type: ignore[arg-type]
+        guidance=Guidance(**{"loss": partial(losses.energy), **guidance}),  # type: ignore[arg-type]
         objective=Objective(guidance_weight=weight),
         optimizer=partial(torch.optim.Adam, lr=1e-3),
     )
@@ -210,12 +210,67 @@ def test_a_network_has_learnt_when_its_loss_is_below_that_of_guessing() -> None:
         trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
         trainer.callback_metrics["train/loss_classification"] = torch.tensor(loss)
         module.trainer = trainer
+        module.label_counts = torch.tensor([10, 10])
         module.on_train_epoch_end()
         assert module.learnt is learnt
     module.on_save_checkpoint(saved)
     resumed = make_module()
     resumed.on_load_checkpoint(saved)
     assert resumed.learnt
+
+
+@pytest.mark.parametrize(("loss", "learnt"), [(0.5, False), (0.45, True)])
+def test_guessing_the_larger_class_is_not_learning(loss: float, learnt: bool) -> None:
+    module = make_module()
+    module.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    module.trainer.callback_metrics["train/loss_classification"] = torch.tensor(loss)
+    module.label_counts = torch.tensor([2, 8])  # guessing has a loss of .500
+    module.on_train_epoch_end()
+    assert module.learnt is learnt
+
+
+@pytest.mark.parametrize("probe", ["image", "mixed"])
+def test_shuffled_masks_are_those_of_others_in_the_loss_alone(probe: str) -> None:
+    seen: list[Tensor] = []
+
+    def loss(relevance: Tensor, mask: Tensor) -> Tensor:
+        seen.append(mask)
+        return losses.energy(relevance, mask)
+
+    batch = make_batch()
+    batch["lesion_mask"] = torch.zeros_like(batch["lesion_mask"])
+    for place in range(6):
+        batch["lesion_mask"][place, :, place] = 1
+    module = make_module(loss=loss, probe=probe)
+    right = module.losses(batch, step=1, total_steps=2)
+    module = make_module(loss=loss, probe=probe, shuffled_masks=True)
+    wrong = module.losses(batch, step=1, total_steps=2)
+    own, others = (mask.argmax(dim=2)[:, 0, 0].tolist() for mask in seen)
+    assert own == list(range(6))
+    assert all(a != b for a, b in zip(own, others, strict=True))
+    assert right.guidance != wrong.guidance
+    assert right.classification == wrong.classification
+
+
+def test_equal_logits_are_not_asked_of_what_dropout_changes() -> None:
+    module = make_module(weight=0.0).train()
+    module.objective = Objective(guidance_weight=0.0, consistency_weight=1.0)
+    with torch.no_grad():
+        for parameter in module.model.parameters():
+            parameter.mul_(3)
+    assert any(isinstance(layer, nn.Dropout) for layer in module.model.modules())
+    batch = make_batch()
+    batch["lesion_mask"][:, :, 1:] = 1  # next to nothing that could be exchanged
+    batch["image"][:, :, 0] = 0
+    parts = module.losses(batch, step=0, total_steps=2)
+    assert parts.consistency.item() == pytest.approx(0, abs=1e-10)
+    torch.manual_seed(0)
+    module.losses(batch, step=0, total_steps=2)
+    module.objective = Objective(guidance_weight=0.0)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    module.losses(batch, step=0, total_steps=2)
+    assert torch.equal(torch.rand(1), after)  # the second pass takes no random numbers
 
 
 def test_an_epoch_that_ends_between_two_guided_steps_has_its_guidance_weight() -> None:

@@ -125,7 +125,7 @@ def test_guidance_with_few_masks_is_that_of_drawn_samples_and_labels_those_of_th
     module = make_module(guided_batch=4)
     batch = make_batch(6, masked=0)
     parts = module.losses(batch, step=1, total_steps=2)
-    drawn, _ = module.supply.guided(batch, epoch=0)
+    drawn, _ = module.supply.guided(batch["index"], epoch=0)
     _, relevance = module.attribution.relevance(module.model, drawn["image"], labels=drawn["label"])
     expected = losses.energy(relevance, drawn["lesion_mask"]).mean()
     assert parts.guidance.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -136,7 +136,7 @@ def test_guidance_with_few_masks_is_that_of_drawn_samples_and_labels_those_of_th
 def test_what_is_drawn_depends_on_epoch_and_batch_only() -> None:
     def drawn(batch: Batch, epoch: int) -> list[int]:
         supply = Supply(Guidance(guided_batch=3), bank(), seed=5)
-        return positions_of(supply.guided(batch, epoch=epoch)[0]["image"])
+        return positions_of(supply.guided(batch["index"], epoch=epoch)[0]["image"])
 
     first, other = make_batch(6), {**make_batch(6), "index": torch.arange(6, 12)}
     assert drawn(first, 0) == drawn(first, 0)
@@ -144,7 +144,28 @@ def test_what_is_drawn_depends_on_epoch_and_batch_only() -> None:
     assert len({tuple(drawn(b, 0)) for b in (first, other)}) == 2  # type: ignore[arg-type]
 
 
+def test_equal_logits_of_a_drawn_batch_are_asked_of_other_samples_at_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = make_module(
+        guided_batch=3, warm_start_epochs=1, warm_start_on="guided", warm_start="exchange"
+    )
+    module.objective = Objective(consistency_weight=1.0)
+    compared = []
+
+    def seen(model: object, batch: Batch, **_: object) -> None:
+        compared.append(tuple(positions_of(batch["image"])))
+
+    monkeypatch.setattr("glioma_xai.training.module.consistency_term", seen)
+    for step in range(6):
+        batch = {**make_batch(6, masked=0), "index": torch.arange(6) + 6 * step}
+        drawn = module.supply.seen(batch, epoch=0, batch_idx=step, warm=True)  # type: ignore[arg-type]
+        assert drawn["index"].tolist() == list(range(6))
+        module.losses(drawn, step=1, total_steps=2, guide=False, loaded=batch["index"])
+    assert len(set(compared)) > 1
+
+
 def test_nobody_to_draw_from_is_an_error_with_a_remedy() -> None:
     supply = Supply(Guidance(guided_batch=3), MaskedSamples(Numbered(), [], []), seed=0)
     with pytest.raises(ConfigError, match=r"found none\. Raise data\.mask_share"):
-        supply.guided(make_batch(), epoch=0)
+        supply.guided(make_batch()["index"], epoch=0)
