@@ -26,7 +26,7 @@ from benchmarks.guidance_recipes import BLOCKS, runs_of
 from benchmarks.guidance_runs import Run
 from benchmarks.guidance_tables import (
     EPOCHS,
-    PAGE,
+    PAGES,
     RESULTS,
     append,
     done_keys,
@@ -96,10 +96,13 @@ def main() -> int:
     parser.add_argument("--launcher", default="basic", help="of Hydra: joblib, submitit_slurm, ray")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of all runs")
     parser.add_argument("--price", action="store_true", help="only say what would be run")
-    parser.add_argument("--document", action="store_true", help="only fill docs/guidance.md")
+    parser.add_argument(
+        "--document", action="store_true", help="only fill the tables of the documentation"
+    )
     arguments, settings = parser.parse_known_args()
     if arguments.document:
-        PAGE.write_text(filled(PAGE.read_text()))
+        for page in PAGES:
+            page.write_text(filled(page.read_text()))
         return 0
     root, launcher = arguments.root.resolve(), [f"hydra/launcher={arguments.launcher}", *settings]
     codes = []

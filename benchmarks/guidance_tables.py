@@ -13,7 +13,8 @@ from benchmarks.guidance_recipes import BLOCKS
 from benchmarks.guidance_runs import Recipe, Run
 
 RESULTS = Path(__file__).parent / "results" / "guidance_study.csv"
-PAGE = Path(__file__).parent.parent / "docs" / "guidance.md"
+_ROOT = Path(__file__).parent.parent
+PAGES = (_ROOT / "README.md", _ROOT / "docs" / "guidance.md")
 EPOCHS = RESULTS.with_name("guidance_epochs.csv")
 
 
@@ -103,8 +104,27 @@ def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 COLUMNS = ("recipe", "shortcut", "cohorts", "as trained", "AUC", "removed", "swapped (worst)")
-COLUMNS += ("backgrounds of the other class", "relevance inside")
-_MARK = re.compile(r"(<!-- study: ([\w ]+) -->\n)(?:\|.*\n)*")
+COLUMNS += ("backgrounds of the other class", "last epoch, validation", "relevance inside")
+_MARK = re.compile(r"(<!-- (study|losses|summary): ([\w ]+) -->\n)(?:\|.*\n)*")
+_SUMMARY = (
+    ("confirm", "clean", "none", "plain, no marker in the cohort"),
+    ("confirm", "plain", "corner_marker", "plain"),
+    ("confirm", "lrp_guided", "corner_marker", "`lrp_guided`"),
+    ("confirm", "lrp_guided", "bright_spot", "`lrp_guided`, a bright spot for a marker"),
+    ("texture", "clean", "none", "plain, pixels of 2 mm, no stripes"),
+    ("texture", "lrp_guided", "texture", "`lrp_guided`, stripes over the tissue"),
+    ("resnet", "clean", "none", "plain ResNet10, no marker"),
+    ("resnet", "lrp_guided", "corner_marker", "`lrp_guided`, ResNet10"),
+    ("few_masks_others", "clean", "none", "plain, 864 patients, no marker"),
+    ("few_masks", "guided 10 %, weight 10", "corner_marker", "`lrp_guided_few_masks`, 86 masks"),
+    ("few_masks", "guided 3 %, weight 30", "corner_marker", "the same, 26 masks, weight 30"),
+    ("baselines", "warm start alone", "corner_marker", "`lrp_guided`, its warm start alone"),
+    ("baselines", "exchange", "corner_marker", "`exchange`: others' backgrounds, no relevance"),
+    ("baselines", "consistency", "corner_marker", "`consistency`: equal logits on them"),
+    ("baselines", "lrp_guided_paper", "corner_marker", "`lrp_guided_paper`: z+, label's logit"),
+    ("baselines", "rrr", "corner_marker", "`rrr`, weight chosen by validation"),
+    ("baselines", "isnet", "corner_marker", "`isnet`, weights chosen by validation"),
+)
 
 
 def table_of(blocks: Sequence[str]) -> str:
@@ -127,7 +147,9 @@ def _cells(recipe: Recipe, group: pd.DataFrame) -> list[str]:
         *(recipe.name, recipe.shortcut.replace("_", " "), str(len(group))),
         *(_three(mean[name]) for name in ("as_trained", "auc", "removed")),
         f"{_three(mean['swapped'])} ({worst})" if worst else "",
-        *(_three(mean[name]) for name in ("exchanged_other_class", "inside")),
+        _three(mean["exchanged_other_class"]),
+        _three(mean["last_validation_exchanged"]),
+        _three(mean["inside"]),
     ]
 
 
@@ -136,6 +158,46 @@ def _three(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3f}".removeprefix("0")
 
 
+def losses_table(blocks: Sequence[str]) -> str:
+    """The epoch that validation loss plus guidance loss would choose, beside the best, by run."""
+    epochs, rows = pd.read_csv(EPOCHS), pd.read_csv(RESULTS)
+    keys = ["block", "recipe", "shortcut", "seed"]
+    commands = rows.set_index(keys)["command"]
+    lines = [
+        "| recipe | cohort | best epoch on exchanged backgrounds | epoch of the least loss |",
+        "| --- | --- | --- | --- |",
+    ]
+    for block in blocks:
+        for key, run in epochs[epochs["block"] == block].groupby(keys, sort=False):
+            found = re.search(r"loss\.guidance_weight=([\d.]+)", commands[key])
+            total = run["loss"] + float(found[1] if found else 3) * run["loss_guidance"]
+            accuracy = run["exchanged_accuracy"]
+            chosen = (accuracy.idxmax(), total.idxmin())
+            cells = [f"{run['epoch'][i]}: {_three(accuracy[i])}" for i in chosen]
+            lines.append(f"| {key[1]} | {key[3]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def summary_table(_: Sequence[str]) -> str:
+    """The README's rows: means over the cohorts, of swapped accuracy the worst too."""
+    rows = pd.read_csv(RESULTS)
+    columns = ("training", "cohorts", "as trained", "removed", "swapped (worst)")
+    lines = ["| " + " | ".join((*columns, "relevance inside")) + " |", "| --- " * 6 + "|"]
+    for block, recipe, shortcut, words in _SUMMARY:
+        chosen = (rows["block"] == block) & (rows["recipe"] == recipe)
+        group = rows[chosen & (rows["shortcut"] == shortcut)]
+        _, _, cohorts, trained, _, removed, swapped, *_, inside = _cells(
+            Recipe(recipe, (), shortcut=shortcut), group
+        )
+        lines.append(f"| {' | '.join((words, cohorts, trained, removed, swapped, inside))} |")
+    return "\n".join(lines) + "\n"
+
+
 def filled(page: str) -> str:
-    """A page with the tables of today under its marks, ``<!-- study: confirm -->``."""
-    return _MARK.sub(lambda mark: mark[1] + table_of(mark[2].split()), page)
+    """A page with the tables of today's rows under its marks.
+
+    ``<!-- study: confirm -->`` stands before :func:`table_of`, ``<!-- losses: gamed -->`` before
+    :func:`losses_table`, ``<!-- summary: study -->`` before :func:`summary_table`.
+    """
+    tables = {"study": table_of, "losses": losses_table, "summary": summary_table}
+    return _MARK.sub(lambda mark: mark[1] + tables[mark[2]](mark[3].split()), page)

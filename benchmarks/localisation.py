@@ -1,14 +1,14 @@
 """Where do networks look, by explainers that none of them was trained on?
 
-    python -m benchmarks.localisation runs/study/confirm-lrp_guided-corner_marker-201 ...
+    python -m benchmarks.localisation runs/study/sweep_000/0 ...
 
 For finished runs of ``guidance_study.py`` (their folders): the share of the absolute effect that
 lies in the tumour, mean over test patients (the slice with the largest tumour), by gradient times
 input, by integrated gradients (16 steps from black), and by occlusion: patches of the image, cut
-along the tumour's border, are replaced by the mean of the healthy brain, and what that does to the
-decision, one logit less the other, counts. Beside it the size of the shortcut's own effect: how far
-the decision moves when the shortcut is removed, as a share of its distance from 0. Rows go to
-``benchmarks/results/localisation.csv``.
+along the tumour's border, are replaced by the mean of the healthy brain, outside the brain by 0,
+and what that does to the decision, one logit less the other, counts. Beside it the size of the
+shortcut's own effect: how far the decision moves when the shortcut is removed, as a share of its
+distance from 0. Rows go to ``benchmarks/results/localisation.csv``.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def by_occlusion(model: nn.Module, batch: Batch) -> Tensor:
     """Share of the decision's absolute change that patches inside the tumour bring about, (B,)."""
     images, inside = batch["image"], batch["lesion_mask"] > 0.5
     fill = mean_tissue(images, batch["brain_mask"], batch["lesion_mask"])
+    fill = torch.where(batch["brain_mask"] > 0.5, fill, 0)  # air, or a marker in it, becomes air
     regions = cut_regions(patch_regions(tuple(images.shape[2:]), PATCH), inside)
     decision = decide(model, images)
     effects = torch.zeros(len(images), 2, dtype=torch.float64)
@@ -96,7 +97,7 @@ def row_of(folder: Path) -> dict[str, object]:
     means = {name: round(float(torch.cat(parts).nanmean()), 4) for name, parts in shares.items()}
     moved, whole = torch.cat(effects).mean(dim=0).tolist()
     means["shortcut_effect"] = round(moved / whole, 4)
-    block, recipe, shortcut, seed = folder.name.split("-")
+    block, recipe, shortcut, seed = str(saved.config.name).split("-")
     keys = {"block": block, "recipe": recipe, "shortcut": shortcut, "seed": seed}
     return {**keys, "epoch": epoch, "patients": len(positions), **means}
 

@@ -1,12 +1,18 @@
-"""The tables of docs/guidance.md are those of the rows that are committed."""
+"""The tables of README and docs/guidance.md are those of the rows that are committed."""
+
+from pathlib import Path
+
+import pytest
 
 from benchmarks.guidance_recipes import BLOCKS
-from benchmarks.guidance_tables import PAGE, filled, table_of
+from benchmarks.guidance_tables import PAGES, filled, table_of
 
 
-def test_the_page_shows_the_rows() -> None:
-    page = PAGE.read_text()
-    assert page.count("<!-- study: ") >= 10
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_shows_the_rows(path: Path) -> None:
+    page = path.read_text()
+    marks = page.count("<!-- study: ") + page.count("<!-- summary: ")
+    assert marks >= (10 if path.name == "guidance.md" else 1)
     assert filled(page) == page
 
 
