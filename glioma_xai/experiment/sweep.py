@@ -54,6 +54,8 @@ def run_sweep(name: str, arguments: Sequence[str]) -> None:
             f"hydra.sweep.dir: expected a new folder, found the sweep {sweep.folder}. Go on with "
             f"it: python -m glioma_xai.{name} -m resume={sweep.folder}"
         )
+    jobs = _count(len(sweep.jobs), "setting" if sweep.searches else "job")
+    print(f"checking {jobs}: cohorts are prepared, networks built", flush=True)
     checked = check_sweep(name, sweep)
     refuse_device_numbers(checked.configs, sweep.launcher)
     _announce(checked)
