@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "benchmarks" / "results"
 SHOWN = ("lrp_guided", "warm start alone", "gamed later", "gamed")  # over the epochs
+LEFT_OUT = ("rrr, warm start", "isnet, warm start", "shuffled in the loss alone")  # epochs of it
 LABELLED_LEFT = {"shuffled masks", "gamed"}  # where names would meet
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#777777"
 
@@ -19,6 +20,7 @@ def behaviour() -> None:
     """What relevance shows against what the network does, one point a recipe."""
     rows = pd.read_csv(RESULTS / "guidance_study.csv")
     rows = rows[rows["block"].isin(["confirm", "baselines", "gamed"])]
+    rows = rows[~rows["recipe"].isin(LEFT_OUT)]
     clean = rows[(rows["recipe"] == "clean")]["as_trained"].mean()
     marked = rows[rows["shortcut"] == "corner_marker"]
     points = marked.groupby("recipe", sort=False)[["inside", "swapped"]].mean()
