@@ -103,7 +103,7 @@ class GuidedClassifier(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Measure what a loss must know of the unguided network, before the first guided epoch."""
-        self.label_counts = torch.zeros(self.classes, dtype=torch.int64)
+        self.label_counts = torch.zeros(0, dtype=torch.int64)
         if not self._warm():
             self.calibrate()
 
@@ -122,12 +122,13 @@ class GuidedClassifier(LightningModule):
         batch = self.supply.seen(
             batch, epoch=self.current_epoch, batch_idx=batch_idx, warm=self._warm()
         )
-        self.label_counts += torch.bincount(batch["label"].cpu(), minlength=self.classes)
         guide = not self._warm() and batch_idx % self.guidance.every_n_steps == 0
         share = share_of_all(torch.tensor(float(len(batch["label"])), device=self.device))
         parts = self.losses(
             batch, step=step, total_steps=steps, guide=guide, share=share, loaded=loaded
         )
+        seen = torch.bincount(batch["label"].cpu(), minlength=self.classes)
+        self.label_counts = seen + self.label_counts if len(self.label_counts) else seen
         logged = {
             "loss": parts.total,
             "loss_classification": parts.classification,

@@ -289,7 +289,8 @@ def test_an_epoch_that_ends_between_two_guided_steps_has_its_guidance_weight() -
     assert 0 < trainer.callback_metrics["train/loss_guidance"] < 1
 
 
-def logged(batches: list[Batch]) -> dict[str, float]:
+def trained(module: GuidedClassifier, batches: list[Batch]) -> Trainer:
+    """One epoch."""
     trainer = Trainer(
         max_epochs=1,
         logger=False,
@@ -298,11 +299,16 @@ def logged(batches: list[Batch]) -> dict[str, float]:
         enable_model_summary=False,
         accelerator="cpu",
     )
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    return trainer
+
+
+def logged(batches: list[Batch]) -> dict[str, float]:
     module = make_module(weight=0.5)
     module.build_optimizer = partial(torch.optim.SGD, lr=0.0)
     module.model.eval()
-    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    scores = trained(module, batches).callback_metrics
+    return {name: float(value) for name, value in scores.items()}
 
 
 def test_the_guidance_loss_of_an_epoch_is_the_mean_over_its_guided_samples() -> None:
@@ -314,6 +320,15 @@ def test_the_guidance_loss_of_an_epoch_is_the_mean_over_its_guided_samples() -> 
     assert found["train/loss_guidance"] == pytest.approx((6 * first + 3 * second) / 9, rel=1e-5)
     assert found["train/guidance_weight"] == 0.5  # not the 0 of the last batch, which has no mask
     assert "train/loss_guidance" not in logged([none])
+
+
+def test_the_labels_of_an_epoch_are_counted_for_any_number_of_classes() -> None:
+    module = make_module(weight=0.0)
+    module.model = SmallCNN(input_shape=SHAPE, classes=4, channels=(4, 4, 4, 4), hidden=8)
+    batches = [make_batch(), {**make_batch(), "label": torch.tensor([2, 2, 2, 1, 0, 0])}]
+    trained(module, batches)
+    assert module.label_counts.tolist() == [5, 4, 3, 0]
+    assert not module.learnt
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
