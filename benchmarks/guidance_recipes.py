@@ -77,6 +77,7 @@ ISNETS = (
 )
 PLAIN = ("+experiment=baseline",)
 CLEAN = (*PLAIN, "callbacks.best.monitor=validation/balanced_accuracy")  # what is reported
+RISING = "loss.schedule.share=0.5"  # of the training; the recipe has the full weight at once
 ON_IMAGE = ("loss.probe=image",)
 WARM_START = ("loss.warm_start=exchange", "loss.warm_start_epochs=3", "loss.warm_start_limit=10")
 FROM_SCRATCH = ("loss.warm_start_epochs=0", "loss.warm_start_limit=0")
@@ -247,6 +248,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[Recipe, ...]]] = {
             Recipe("plain", (*PLAIN, *RESNET), minutes=2),
             Recipe("lrp_guided", _guided(*RESNET), minutes=4),
             Recipe("exchange", (*EXCHANGE, *RESNET), minutes=2),
+            Recipe("lrp_guided, weight rises", _guided(RISING, *RESNET), THREE, minutes=4),
             Recipe("consistency", ("+experiment=consistency", *RESNET), minutes=2),
             Recipe("masked input", ("+experiment=masked_input", *RESNET), minutes=1.5),
             Recipe("warm start alone", _guided("loss.guidance_weight=0", *RESNET), minutes=1.5),
