@@ -186,7 +186,7 @@ class GuidedClassifier(LightningModule):
             loaded = batch["index"] if loaded is None else loaded
             samples, key = self.supply.guided(loaded, epoch=self.current_epoch)
         guidance: Term | None = None
-        state = random_state(self.device)
+        state = random_state(self.device) if self.compares else None
         known: Tensor | None = None
         if guides and samples is batch and shares_a_pass(self.attribution, self.guidance, batch):
             logits, guidance = guided_pass(
